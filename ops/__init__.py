@@ -1,0 +1,1 @@
+"""Pure tensor functions that the model and its dropouts share."""
