@@ -1,0 +1,41 @@
+"""What every dropout checks at construction: its rate, its slot, the rank of what passes through."""
+
+from torch import Tensor
+
+from dropout.base import Site
+
+# The slots whose tensors are a stream of positions, (B, T, width).
+STREAM = (
+    "embedding",
+    "attention_output",
+    "mlp_hidden",
+    "mlp_output",
+    "residual_attention",
+    "residual_mlp",
+)
+# The slot whose tensor still has its heads apart, (B, T, n_head, head_size).
+HEADS = ("attention_heads",)
+
+
+def check_p(p: float) -> float:
+    """p as a float, or a ValueError where it is no probability. NaN is none."""
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+        raise ValueError(f"p={p} must be in [0, 1]: it is the probability of dropping")
+    return float(p)
+
+
+def check_slot(kind: str, site: Site, slots: tuple[str, ...], why: str) -> None:
+    """A ValueError where `kind` does not fit the slot of `site`; `why` says what it needs."""
+    if site.slot not in slots:
+        raise ValueError(
+            f"slot={site.slot} does not fit dropout {kind}: {why}; put it into {', '.join(slots)}"
+        )
+
+
+def check_rank(kind: str, hidden: Tensor, rank: int, shape: str) -> None:
+    """A ValueError unless `hidden` has `rank` dimensions, or one fewer: a sample without a batch."""
+    if hidden.dim() not in (rank, rank - 1):
+        raise ValueError(
+            f"hidden.shape={tuple(hidden.shape)} does not fit dropout {kind}: "
+            f"it must be {shape}, or the same without B"
+        )
