@@ -122,7 +122,7 @@ def _check(site: Site, n_head: int, shift_init: float, mask_from: str, detach: s
             f"n_head={n_head} must divide the {site.width} channels at slot {site.slot}: "
             "each head attends with an equal share of them"
         )
-    if not 0 <= shift_init <= math.pi:
+    if not 0 <= shift_init <= math.pi + 1e-4:  # a hand-typed 3.1416 is pi
         raise ValueError(
             f"shift_init={shift_init} must be in [0, pi]: 0 starts with M near 1, pi with M near 0"
         )
