@@ -70,7 +70,7 @@ def write_checkpoint(
     content = _facts_as_json(facts)
     files.make_directory(directory)
     temporary = directory / f"{files.TEMPORARY}{name}"
-    with files.explained("save the checkpoint", directory / name):
+    with files.explained(directory / name):
         files.remove_leftovers(directory)
         try:
             temporary.mkdir()
@@ -173,10 +173,10 @@ def _write_parts(directory: Path, tensors: Mapping[str, Tensor], facts: bytes) -
         save_file(_detached(tensors), path)
     except KeyError as error:
         raise ValueError(f"a tensor of type {error} cannot be saved: convert it first") from error
-    files.fsync_file(path)
+    files.fsync(path)
     files.write_durably(directory / FACTS, facts)
     files.write_durably(directory / MANIFEST, _manifest(directory))
-    files.fsync_directory(directory)
+    files.fsync(directory)
 
 
 def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -239,7 +239,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
             files.remove_directory(aside)
         files.rename(path, aside)
     files.rename(temporary, path)
-    files.fsync_directory(path.parent)
+    files.fsync(path.parent)
 
 
 def _prune(directory: Path, name: str) -> None:
@@ -250,4 +250,4 @@ def _prune(directory: Path, name: str) -> None:
     for path in others:
         if path not in kept:
             files.remove_directory(path)
-    files.fsync_directory(directory)
+    files.fsync(directory)
