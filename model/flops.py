@@ -1,0 +1,25 @@
+"""How much arithmetic a model does for a token."""
+
+import copy
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.gpt import GPT
+
+
+def training_flops_per_token(model: GPT) -> float:
+    """Floating-point operations of forward and backward for each token of a full block.
+
+    Counted, not estimated: every matrix product of one forward pass, whichever module does it (a
+    learned dropout's attention too), with two operations a multiply-add and the whole T x T of
+    attention although half of it is masked; the head is added, and the backward pass taken as twice
+    the forward.
+    """
+    shape = model.cfg
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy.deepcopy(model).to("meta")(
+            torch.zeros(1, shape.block_size, dtype=torch.long, device="meta")
+        )
+    head = 2 * shape.vocab_size * shape.n_embd
+    return 3 * (counter.get_total_flops() / shape.block_size + head)

@@ -1,0 +1,59 @@
+"""Where a run computes, and in which type."""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device and the type its matrix products run in; weights stay float32."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def peak_memory_bytes(self) -> int:
+        """Highest memory so far: allocated on a GPU, resident in the process on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def choose_machine(device: str = "auto", dtype: str = "auto") -> Machine:
+    """Resolve `auto`: a GPU where there is one; bfloat16 where the device multiplies it faster.
+
+    ValueError for an unknown name, and for a GPU or a bfloat16 GPU that is not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device={device} must be one of auto, cpu, cuda")
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"dtype={dtype} must be one of auto, float32, bfloat16")
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise ValueError("device=cuda, but torch sees no GPU here: use device=cpu or device=auto")
+    chosen = "cuda" if has_gpu and device != "cpu" else "cpu"
+    fast = _multiplies_bfloat16_fast(chosen)
+    if dtype == "auto":
+        dtype = "bfloat16" if fast else "float32"
+    return Machine(torch.device(chosen), getattr(torch, dtype))
+
+
+def _multiplies_bfloat16_fast(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
