@@ -28,7 +28,7 @@ def check_slot(kind: str, site: Site, slots: tuple[str, ...], why: str) -> None:
     """A ValueError where `kind` does not fit the slot of `site`; `why` says what it needs."""
     if site.slot not in slots:
         raise ValueError(
-            f"slot={site.slot} does not fit dropout {kind}: {why}; put it into {', '.join(slots)}"
+            f"{kind} dropout does not fit slot {site.slot}: {why}; use {' or '.join(slots)} instead"
         )
 
 
@@ -36,6 +36,6 @@ def check_rank(kind: str, hidden: Tensor, rank: int, shape: str) -> None:
     """A ValueError unless `hidden` has `rank` dimensions, or one fewer: a sample without a batch."""
     if hidden.dim() not in (rank, rank - 1):
         raise ValueError(
-            f"hidden.shape={tuple(hidden.shape)} does not fit dropout {kind}: "
+            f"hidden.shape={tuple(hidden.shape)} does not fit {kind} dropout: "
             f"it must be {shape}, or the same without B"
         )

@@ -1,0 +1,62 @@
+"""Alpha dropout: elements, for self-normalising networks."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dropout.base import DropoutOutput, Site
+from dropout.checks import HEADS, STREAM, check_p, check_slot
+
+# SELU saturates at -S, the product of its two constants, 1.0507 * 1.6733.
+S = 1.7580993408473766
+
+
+def check_selu(kind: str, site: Site) -> None:
+    """A ValueError where the model's activation is not SELU."""
+    if site.activation != "selu":
+        raise ValueError(
+            f"activation={site.activation} does not go with {kind} dropout: what it drops becomes the "
+            "value where SELU saturates, which keeps mean 0 and variance 1 in a network of SELUs "
+            "alone; use model.activation=selu"
+        )
+
+
+def alpha_output(hidden: Tensor, ones: Tensor, p: float, return_mask: bool) -> DropoutOutput:
+    """What torch's alpha dropout of rate p makes of `hidden`, known what it made of `ones`.
+
+    y = a x + a S p where kept, a S (p - 1) where dropped, a = ((1 - p) (1 + p S^2))^(-1/2). An affine
+    map that is positive at 1 where it keeps and negative where it drops, so `ones`, of any shape that
+    broadcasts against `hidden`, tells which; at p = 1 torch gives 0.
+    """
+    kept = ones > 0
+    a = ((1 - p) * (1 + p * S**2)) ** -0.5 if p < 1 else 0.0
+    mask = kept.to(hidden.dtype) if return_mask else None
+    return DropoutOutput(torch.where(kept, hidden * a + a * S * p, ones), mask=mask)
+
+
+class AlphaDropout(nn.Module):
+    """Dropout that keeps mean 0 and variance 1 (Klambauer et al. 2017, as `torch.nn.AlphaDropout`).
+
+        Training: y = a (x m - S (1 - m)) + a S p,  m ~ Bernoulli(1 - p) for every element,
+        a = ((1 - p) (1 + p S^2))^(-1/2), and -S = -1.7581 where SELU saturates;  evaluation: y = x
+
+    At p = 1 all is 0, as torch has it. Any shape. Its theory speaks of SELU's own outputs, at slot
+    `mlp_hidden`; elsewhere it holds as far as the input has mean 0 and variance 1. ValueError where p
+    is not in [0, 1], where the model's activation is not SELU, or for slot `attention`.
+    """
+
+    def __init__(self, site: Site, *, p: float) -> None:
+        super().__init__()
+        check_slot("alpha", site, STREAM + HEADS, "it needs more than the rate of a fused kernel")
+        check_selu("alpha", site)
+        self.p = check_p(p)
+
+    def forward(
+        self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
+    ) -> DropoutOutput:
+        p = self.p if self.training else 0.0
+        ones = F.alpha_dropout(torch.ones_like(hidden), p, self.training)
+        return alpha_output(hidden, ones, p, return_mask)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
