@@ -1,0 +1,167 @@
+"""The output head and its cross-entropy, without ever holding the full logits.
+
+With logits z = W h, the mean over N positions of logsumexp(z) - z[target], in nats, has the gradients
+
+    d loss / dh = (softmax(z) - onehot(target)) W / N,    d loss / dW = (softmax(z) - onehot(target))^T h / N
+
+which need nothing that comes later. So the forward pass forms them chunk by chunk and throws each
+chunk's logits away, as Liger Kernel does (Hsu et al. 2024, arXiv 2410.10989).
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Logits held at once. Larger chunks mean fewer passes over the weight's gradient and fuller products.
+CHUNK_ELEMENTS = {"cpu": 2**26, "cuda": 2**29}
+CACHE_ELEMENTS = 2**22  # float32 probabilities that stay in a CPU's cache while they are worked on
+VOCAB_MULTIPLE, WIDTH_MULTIPLE = 64, 8  # tensor cores want whole tiles, rows of 16 bytes
+
+
+def head_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None = None
+) -> Tensor:
+    """Mean cross-entropy in nats of the logits `hidden @ weight.T`, 0-d.
+
+    `hidden` (N, C), `weight` (V, C), `targets` (N,) int64. Products run in autocast's dtype or that of
+    `hidden`; softmax and loss in float32 at least, and the weight's gradient is summed in the weight's
+    dtype. `chunk_size` counts positions; None chooses it by the device. No second derivatives.
+    """
+    _check(hidden, weight, targets, chunk_size)
+    if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+        return _HeadLoss.apply(hidden, weight, targets, chunk_size)
+    return token_losses(hidden, weight, targets, chunk_size).mean()
+
+
+@torch.no_grad()
+def token_losses(
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None = None
+) -> Tensor:
+    """The cross-entropy in nats of each position, (N,), without gradients; arguments as `head_loss`."""
+    _check(hidden, weight, targets, chunk_size)
+    inputs, table = _product_operands(hidden, weight)
+    losses = hidden.new_empty(len(targets), dtype=_wide(inputs.dtype))
+    with torch.autocast(hidden.device.type, enabled=False):
+        for rows in _chunks(inputs, table, chunk_size):
+            logits = _logits(inputs[rows], table, vocab=len(weight))
+            losses[rows] = F.cross_entropy(logits.to(losses.dtype), targets[rows], reduction="none")
+    return losses
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Loss and both gradients in one pass; backward only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None
+    ) -> Tensor:
+        inputs, table = _product_operands(hidden, weight)
+        (count, width), vocab = hidden.shape, len(weight)
+        hidden_needed, weight_needed = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden) if hidden_needed else None
+        grad_weight = torch.zeros_like(weight) if weight_needed else None
+        loss = hidden.new_zeros((), dtype=_wide(inputs.dtype))
+        with torch.autocast(hidden.device.type, enabled=False):
+            for rows in _chunks(inputs, table, chunk_size):
+                logits = _logits(inputs[rows], table, vocab)
+                loss += _softmax_minus_target_(logits, targets[rows]).sum()
+                if grad_hidden is not None:
+                    grad_hidden[rows] = (logits @ table)[:, :width]
+                if grad_weight is not None:
+                    grad_weight += (logits.T @ inputs[rows])[:vocab, :width]
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.count = count
+        return loss / count
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = (None if g is None else g * (scale / ctx.count) for g in ctx.saved_tensors)
+        return (*scaled, None, None)
+
+
+def _product_operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`hidden` and `weight` in the products' dtype, zeros added up to sizes that tensor cores like."""
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    extra_width, extra_rows = -hidden.shape[1] % WIDTH_MULTIPLE, -len(weight) % VOCAB_MULTIPLE
+    inputs = F.pad(hidden.to(dtype), (0, extra_width))
+    return inputs, F.pad(weight.to(dtype), (0, extra_width, 0, extra_rows))
+
+
+def _chunks(inputs: Tensor, table: Tensor, chunk_size: int | None) -> Iterator[slice]:
+    """Slices of at most `chunk_size` positions, all of one length but the last."""
+    count = len(inputs)
+    if chunk_size is None:
+        limit = CHUNK_ELEMENTS.get(inputs.device.type, CHUNK_ELEMENTS["cuda"])
+        n_chunks = -(-count * len(table) // limit)
+        chunk_size = -(-count // n_chunks)
+    for start in range(0, count, chunk_size):
+        yield slice(start, min(start + chunk_size, count))
+
+
+def _logits(inputs: Tensor, table: Tensor, vocab: int) -> Tensor:
+    """(n, padded vocabulary); the padding's logits are -inf, so that its probabilities are 0."""
+    logits = inputs @ table.T
+    logits[:, vocab:] = -torch.inf
+    return logits
+
+
+def _softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
+    """Overwrite `logits` (n, V) with softmax(logits) - onehot(targets); return the losses (n,)."""
+    if logits.is_cuda:
+        return _compiled_softmax_minus_target_()(logits, targets)
+    n_rows = max(1, CACHE_ELEMENTS // logits.shape[1])
+    blocks = zip(logits.split(n_rows), targets.split(n_rows), strict=True)
+    return torch.cat([_softmax_minus_target_in_cache_(*block) for block in blocks])
+
+
+def _softmax_minus_target_in_cache_(logits: Tensor, targets: Tensor) -> Tensor:
+    target = targets.unsqueeze(-1)
+    wide = logits.to(_wide(logits.dtype))
+    probabilities = wide.softmax(-1)
+    losses = -probabilities.gather(-1, target).log().squeeze(-1)
+    if losses.isinf().any():  # the probability underflowed; the loss itself need not
+        losses = F.cross_entropy(wide, targets, reduction="none")
+    logits.copy_(probabilities.scatter_add_(-1, target, -torch.ones_like(target, dtype=wide.dtype)))
+    return losses
+
+
+@cache
+def _compiled_softmax_minus_target_() -> Any:
+    """One kernel that reads the logits from memory once and writes them once."""
+
+    @torch.compile(dynamic=True)
+    def kernel(logits: Tensor, targets: Tensor) -> Tensor:
+        wide, target = logits.to(_wide(logits.dtype)), targets.unsqueeze(-1)
+        peak = wide.amax(-1, keepdim=True)
+        exponentials = (wide - peak).exp()
+        total = exponentials.sum(-1, keepdim=True)
+        is_target = torch.arange(logits.shape[-1], device=logits.device) == target
+        logits.copy_(exponentials / total - is_target.to(wide.dtype))
+        return (peak + total.log() - wide.gather(-1, target)).squeeze(-1)
+
+    return kernel
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _check(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None) -> None:
+    if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} must be (N, C) and (V, C): "
+            "flatten the batch and time dimensions first"
+        )
+    if targets.shape != hidden.shape[:1] or not len(targets):
+        raise ValueError(
+            f"targets {tuple(targets.shape)} must hold one token id for each of the {len(hidden)} rows "
+            "of hidden, and at least one"
+        )
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size} must be at least 1: it counts positions")
