@@ -1,8 +1,9 @@
 """The output head and its cross-entropy, without ever holding the full logits.
 
-With logits z = W h, the mean over N positions of logsumexp(z) - z[target], in nats, has the gradients
+With logits z = W h, the mean over N positions of logsumexp(z) - z[target], in nats, has gradients
 
-    d loss / dh = (softmax(z) - onehot(target)) W / N,    d loss / dW = (softmax(z) - onehot(target))^T h / N
+    d loss / dh = (softmax(z) - onehot(target)) W / N
+    d loss / dW = (softmax(z) - onehot(target))^T h / N
 
 which need nothing that comes later. So the forward pass forms them chunk by chunk and throws each
 chunk's logits away, as Liger Kernel does (Hsu et al. 2024, arXiv 2410.10989).
@@ -16,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Logits held at once. Larger chunks mean fewer passes over the weight's gradient and fuller products.
+# Logits held at once. Larger chunks: fewer passes over the weight's gradient, fuller products.
 CHUNK_ELEMENTS = {"cpu": 2**26, "cuda": 2**29}
-CACHE_ELEMENTS = 2**22  # float32 probabilities that stay in a CPU's cache while they are worked on
+CACHE_ELEMENTS = 2**22  # float32 probabilities that a CPU's cache holds
 VOCAB_MULTIPLE, WIDTH_MULTIPLE = 64, 8  # tensor cores want whole tiles, rows of 16 bytes
 
 
@@ -27,9 +28,10 @@ def head_loss(
 ) -> Tensor:
     """Mean cross-entropy in nats of the logits `hidden @ weight.T`, 0-d.
 
-    `hidden` (N, C), `weight` (V, C), `targets` (N,) int64. Products run in autocast's dtype or that of
-    `hidden`; softmax and loss in float32 at least, and the weight's gradient is summed in the weight's
-    dtype. `chunk_size` counts positions; None chooses it by the device. No second derivatives.
+    `hidden` (N, C), `weight` (V, C), `targets` (N,) int64. Products run in autocast's dtype or that
+    of `hidden`; softmax and loss in float32 at least, and the weight's gradient is summed in the
+    weight's dtype. `chunk_size` counts positions; None chooses it by the device. No second
+    derivatives.
     """
     _check(hidden, weight, targets, chunk_size)
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
@@ -41,7 +43,7 @@ def head_loss(
 def token_losses(
     hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None = None
 ) -> Tensor:
-    """The cross-entropy in nats of each position, (N,), without gradients; arguments as `head_loss`."""
+    """Cross-entropy of each position in nats, (N,), without gradients; arguments as `head_loss`."""
     _check(hidden, weight, targets, chunk_size)
     inputs, table = _product_operands(hidden, weight)
     losses = hidden.new_empty(len(targets), dtype=_wide(inputs.dtype))
@@ -85,7 +87,7 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def _product_operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """`hidden` and `weight` in the products' dtype, zeros added up to sizes that tensor cores like."""
+    """`hidden` and `weight` in the products' dtype, zero-padded to sizes that tensor cores like."""
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     extra_width, extra_rows = -hidden.shape[1] % WIDTH_MULTIPLE, -len(weight) % VOCAB_MULTIPLE
@@ -155,13 +157,13 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def _check(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None) -> None:
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
-            f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} must be (N, C) and (V, C): "
-            "flatten the batch and time dimensions first"
+            f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} must be (N, C) and "
+            "(V, C): flatten the batch and time dimensions first"
         )
     if targets.shape != hidden.shape[:1] or not len(targets):
         raise ValueError(
-            f"targets {tuple(targets.shape)} must hold one token id for each of the {len(hidden)} rows "
-            "of hidden, and at least one"
+            f"targets {tuple(targets.shape)} must hold one token id for each of the "
+            f"{len(hidden)} rows of hidden, and at least one"
         )
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1: it counts positions")
