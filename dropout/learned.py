@@ -48,6 +48,8 @@ class LearnedDropout(nn.Module):
     - `embedding`: before the model's extra attention; `output`: after it, inside this module, so that
       the extra attention never learns (the published run), both with `mask_from="embedding"`.
 
+    `soft_map` makes another map from (A, B) to M, each module its own: `dropout.fourier` has one.
+
     ValueError for a slot that is not (B, T, width), a width that `n_head` does not divide, a
     `shift_init` outside [0, pi], and a `detach` that does not go with `mask_from`.
     """
@@ -62,12 +64,13 @@ class LearnedDropout(nn.Module):
         shift_init: float = 0.0,
         mask_from: Literal["input", "embedding"] = "input",
         detach: Literal["none", "input", "embedding", "output"] = "none",
+        soft_map: Callable[[], Callable[[Tensor, Tensor], Tensor]] = lambda: cosine_mask,
     ) -> None:
         super().__init__()
         self.n_head = site.n_head if n_head is None else n_head
         self.mask_from, self.detach = mask_from, detach
         _check(site, self.n_head, shift_init, mask_from, detach)
-        self.rounding, self.penalty = rounding, penalty
+        self.rounding, self.penalty, self.soft_map = rounding, penalty, soft_map()
         self.shift_init = shift_init
         self.qkv = nn.Linear(site.width, 3 * site.width, bias=False)
         self.shift = nn.Parameter(torch.full((site.width,), float(shift_init)))
@@ -102,7 +105,7 @@ class LearnedDropout(nn.Module):
             source = source.detach()
         query, key, value = split_heads(self.qkv(source), self.n_head)
         attended = causal_attention(query, key, value).transpose(1, 2).flatten(2)
-        return cosine_mask(attended, self.shift)
+        return self.soft_map(attended, self.shift)
 
     def extra_repr(self) -> str:
         return (
