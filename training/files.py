@@ -14,8 +14,9 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 TEMPORARY = ".tmp-"  # the prefix of whatever is not (or no longer) there: safe to remove
 
@@ -145,7 +146,7 @@ def remove_leftovers(directory: Path) -> None:
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[BufferedReader]:
     """Open a plain file to read bytes; a link, a pipe or a device is a ValueError."""
     if path.is_symlink():
         raise ValueError(f"{path} is a symbolic link: it must be a plain file")
