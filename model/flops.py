@@ -1,7 +1,5 @@
 """How much arithmetic a model does for a token."""
 
-import copy
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,9 +15,11 @@ def training_flops_per_token(model: GPT) -> float:
     the forward.
     """
     shape = model.cfg
+    tokens = torch.zeros(1, shape.block_size, dtype=torch.long, device=model.head_weight.device)
+    was_training = model.training
+    model.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        copy.deepcopy(model).to("meta")(
-            torch.zeros(1, shape.block_size, dtype=torch.long, device="meta")
-        )
+        model(tokens)
+    model.train(was_training)
     head = 2 * shape.vocab_size * shape.n_embd
     return 3 * (counter.get_total_flops() / shape.block_size + head)

@@ -1,0 +1,57 @@
+"""A run's directory in, its model out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from model.gpt import GPT
+from training.checkpoint import Checkpoint, best_checkpoint, latest_checkpoint
+from training.device import Machine, choose_machine
+from training.state import build_model, load_weights
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model in evaluation mode on its device, with its config and checkpoint."""
+
+    directory: Path
+    cfg: DictConfig
+    machine: Machine
+    model: GPT
+    checkpoint: Checkpoint
+
+    @property
+    def step(self) -> int:
+        return int(self.checkpoint.facts["progress"]["step"])
+
+
+def load_run(
+    directory: Path | str,
+    which: Literal["best", "last"] = "best",
+    device: str = "auto",
+    dtype: str | None = None,
+) -> LoadedRun:
+    """Load the checkpoint with the lowest validation loss, or the last one.
+
+    `dtype` defaults to the run's own. ValueError where the directory is no run's, or has no such
+    checkpoint, or the config in it names anything that is not this project's own.
+    """
+    directory = Path(directory)
+    config = directory / "config.yaml"
+    if not config.is_file():
+        raise ValueError(
+            f"{directory} is not a run's directory: it has no config.yaml. "
+            "train.py prints a run's directory when it ends; they lie under runs/"
+        )
+    cfg = OmegaConf.load(config)
+    assert isinstance(cfg, DictConfig)
+    find = {"best": best_checkpoint, "last": latest_checkpoint}[which]
+    checkpoint = find(directory / "checkpoints")
+    if checkpoint is None:
+        raise ValueError(f"{directory} has no {which} checkpoint yet: let the run go on")
+    machine = choose_machine(device, dtype or cfg.dtype)
+    model = build_model(cfg)
+    load_weights(model, checkpoint.tensors)
+    return LoadedRun(directory, cfg, machine, model.to(machine.device).eval(), checkpoint)
