@@ -44,7 +44,9 @@ def merge_adapters(model: Model) -> Model:
     """
     adapters = [(name, m) for name, m in model.named_modules() if isinstance(m, Adapter)]
     if not adapters:
-        raise ValueError(f"{type(model).__name__} has no adapter to merge: apply_adapters puts them in")
+        raise ValueError(
+            f"{type(model).__name__} has no adapter to merge: apply_adapters puts them in"
+        )
     for name, adapter in adapters:
         replace_submodule(model, name, adapter.merge())
     return model

@@ -152,7 +152,12 @@ def layer_features(base_layer: nn.Module | None) -> tuple[int, int]:
 
 
 def check_lora(
-    in_features: int, out_features: int, rank: int, dropout_rate: float, alpha: float, component: str
+    in_features: int,
+    out_features: int,
+    rank: int,
+    dropout_rate: float,
+    alpha: float,
+    component: str,
 ) -> None:
     """Raises ValueError for a value out of its range, naming the range."""
     if not 1 <= rank <= min(in_features, out_features):

@@ -42,6 +42,8 @@ class OrthogonalAdapter(Adapter):
     the dropout has p > 0 and would never replace a block.
     """
 
+    base_layer: nn.Linear
+
     def __init__(
         self,
         base_layer: nn.Module,
@@ -50,16 +52,15 @@ class OrthogonalAdapter(Adapter):
         module_dropout: BlockDropout | None = None,
     ) -> None:
         super().__init__()
-        base_layer = check_linear(base_layer, "a rotation").requires_grad_(False)
-        n_block = count_blocks(base_layer.in_features, block_size)
+        self.base_layer = check_linear(base_layer, "a rotation").requires_grad_(False)
+        n_block = count_blocks(self.base_layer.in_features, block_size)
         check_butterfly(n_block, block_size, n_butterfly_factor)
         check_block_dropout(module_dropout, n_block, n_butterfly_factor)
-        self.base_layer = base_layer
         self.block_size = block_size
         self.module_dropout = module_dropout
         shape = (n_butterfly_factor, n_block, block_size * (block_size - 1) // 2)
         self.skew_entries = nn.Parameter(
-            torch.zeros(shape, dtype=torch.float32, device=base_layer.weight.device)
+            torch.zeros(shape, dtype=torch.float32, device=self.base_layer.weight.device)
         )
 
     def rotations(self) -> Tensor:
