@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from model.gpt import GPT
 from training.checkpoint import Checkpoint, best_checkpoint, latest_checkpoint
 from training.device import Machine, choose_machine
+from training.instantiate import read_config
 from training.state import build_model, load_weights
 
 
@@ -39,14 +40,12 @@ def load_run(
     checkpoint, or the config in it names anything that is not this project's own.
     """
     directory = Path(directory)
-    config = directory / "config.yaml"
-    if not config.is_file():
+    if not (directory / "config.yaml").is_file():
         raise ValueError(
             f"{directory} is not a run's directory: it has no config.yaml. "
             "train.py prints a run's directory when it ends; they lie under runs/"
         )
-    cfg = OmegaConf.load(config)
-    assert isinstance(cfg, DictConfig)
+    cfg = read_config(directory / "config.yaml")
     find = {"best": best_checkpoint, "last": latest_checkpoint}[which]
     checkpoint = find(directory / "checkpoints")
     if checkpoint is None:

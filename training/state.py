@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from data.prepare import TokenData, prepare
 from model.gpt import GPT, GPTConfig
 from model.init import init_weights
 from model.slots import SLOTS
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, checkpoint_name, write_checkpoint
 from training.device import Machine, choose_machine
 from training.instantiate import instantiate
 from training.optimizer import build_optimizer
@@ -26,7 +27,6 @@ class Progress:
     """How far a run has come; saved beside its tensors."""
 
     step: int = 0
-    time_s: float = 0.0
     best_step: int | None = None
     best_val_loss_nats: float | None = None
 
@@ -86,6 +86,11 @@ class TrainState:
             for name, parameter in self.model.named_parameters()
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
+
+    def save(self, directory: Path, kind: str) -> None:
+        """Write a checkpoint of `kind`, last or best."""
+        name = checkpoint_name(kind, self.progress.step)
+        write_checkpoint(directory, name, self.tensors(), {"progress": asdict(self.progress)})
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this same run, exactly."""
