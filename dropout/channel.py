@@ -31,13 +31,13 @@ class ChannelDropout(nn.Module):
 
     def __init__(self, site: Site, *, p: float) -> None:
         super().__init__()
-        check_slot("channel", site, STREAM, "it needs (B, T, channels)")
+        check_slot("channel (locked)", site, STREAM, "it needs (B, T, channels)")
         self.p = check_p(p)
 
     def forward(
         self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
     ) -> DropoutOutput:
-        check_rank("channel", hidden, 3, "(B, T, C)")
+        check_rank("channel (locked)", hidden, 3, "(B, T, C)")
         scaled_mask = channel_mask(hidden, self.p, self.training)
         mask = (scaled_mask > 0).to(hidden.dtype) if return_mask else None
         return DropoutOutput(hidden * scaled_mask, mask=mask)

@@ -28,7 +28,7 @@ def check_slot(kind: str, site: Site, slots: tuple[str, ...], why: str) -> None:
     """A ValueError where `kind` does not fit the slot of `site`; `why` says what it needs."""
     if site.slot not in slots:
         raise ValueError(
-            f"{kind} dropout does not fit slot {site.slot}: {why}; use {' or '.join(slots)} instead"
+            f"{kind} dropout does not fit slot {site.slot}: {why}; use {' or '.join(slots)}"
         )
 
 
