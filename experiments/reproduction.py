@@ -1,0 +1,154 @@
+"""The parts of a table's page that set our runs beside the published figures."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+from experiments.formats import NOTHING, bounds, count, loss, markdown, share, signed
+from experiments.runs import Compared, Table, compare
+from experiments.sections import PERCENT
+from experiments.spec import Claim, Row
+from experiments.statistics import MIN_SEEDS
+
+MAIN_VERSION = "later"
+FOOTNOTES = "¹²³⁴⁵⁶⁷⁸⁹"
+
+# What a reading of (lower - higher) says about a published order, failures first.
+CONTRADICTED, REPRODUCED = "contradicted", "reproduced"
+_VERDICTS = {"higher": CONTRADICTED, "lower": REPRODUCED}
+_ORDER = (CONTRADICTED, "not resolved", "too few seeds")
+
+
+def reproduction(table: Table) -> str:
+    """Which published orders our runs contradict, leave open or confirm, in this order."""
+    judged = judge(table)
+    if not judged:
+        return ""
+    counts = Counter(verdict for _, _, verdict in judged)
+    contradicted = [_claim_text(table, claim) for claim, _, v in judged if v == CONTRADICTED]
+    open_ones = len(judged) - counts[CONTRADICTED] - counts[REPRODUCED]
+    failed = f"Contradicted: {'; '.join(contradicted)}." if contradicted else ""
+    text = (
+        f"Of {len(judged)} published orders, our runs contradict **{counts[CONTRADICTED]}**, leave "
+        f"**{open_ones}** open and reproduce **{counts[REPRODUCED]}**. {failed}\n\nAn order counts as "
+        f"contradicted or reproduced only from {MIN_SEEDS} shared seeds on, where our interval leaves out "
+        "zero and the p, Holm-corrected over this table, agrees. The published side is one seed and "
+        "has no interval."
+    )
+    header = ["lower < higher", "in", "published", "ours, difference", f"{PERCENT} interval", "n"]
+    lines = [_claim_cells(table, *judgement) for judgement in judged]
+    claims = markdown([*header, "reads"], lines, left=(1, 6))
+    parts = ["## What did not reproduce, and what did", text, claims]
+    return "\n\n".join([*parts, *_disputes(table), _orders(table)])
+
+
+def judge(table: Table) -> list[tuple[Claim, Compared, str]]:
+    """Each published order with our paired difference (lower - higher) and the verdict."""
+    judged = []
+    for metric in dict.fromkeys(claim.metric for claim in table.spec.claims):
+        claims = [claim for claim in table.spec.claims if claim.metric == metric]
+        pairs = [(claim.lower, claim.higher) for claim in claims]
+        for claim, found in zip(claims, compare(table, pairs, metric), strict=True):
+            judged.append((claim, found, _VERDICTS.get(found.reading, found.reading)))
+    last = len(_ORDER)
+
+    def failures_first(judgement: tuple[Claim, Compared, str]) -> int:
+        verdict = judgement[2]
+        if verdict == REPRODUCED:
+            return last + 1
+        return _ORDER.index(verdict) if verdict in _ORDER else last
+
+    return sorted(judged, key=failures_first)
+
+
+def _claim_text(table: Table, claim: Claim) -> str:
+    lower, higher = (table.rows[name].row.label for name in (claim.lower, claim.higher))
+    return f"{lower} below {higher} in {claim.metric}"
+
+
+def _figure(row: Row, metric: str, version: str) -> float | None:
+    return next((getattr(p, metric) for p in row.published if p.version == version), None)
+
+
+def _claim_cells(table: Table, claim: Claim, found: Compared, verdict: str) -> list[str]:
+    lower, higher = found.row.row, found.other.row
+    show = share if claim.metric == "ones" else loss
+    figures = [show(_figure(row, claim.metric, MAIN_VERSION)) for row in (lower, higher)]
+    cells = [f"{lower.label} < {higher.label}", claim.metric, " < ".join(figures)]
+    if found.difference is None:
+        return [*cells, NOTHING, NOTHING, "0", verdict]
+    interval = found.difference.interval
+    return [*cells, signed(interval.mean), bounds(interval), str(interval.n), verdict]
+
+
+def _disputes(table: Table) -> list[str]:
+    """Says where another version of the published figures has an order the other way round."""
+    said = []
+    for claim in table.spec.claims:
+        lower, higher = (table.rows[name].row for name in (claim.lower, claim.higher))
+        for version in (p.version for p in lower.published if p.version != MAIN_VERSION):
+            below, above = (_figure(row, claim.metric, version) for row in (lower, higher))
+            if below is not None and above is not None and below > above:
+                show = share if claim.metric == "ones" else loss
+                said.append(
+                    f"{_claim_text(table, claim)} is the other way round in the document's "
+                    f"{version} table ({show(below)} and {show(above)})"
+                )
+    return [f"The published side is not of one mind: {'; '.join(said)}."] if said else []
+
+
+def _orders(table: Table) -> str:
+    """The rows by val loss, as published and as ours; ours joins only what the interval separates."""
+    published = [
+        (value, runs.row.label)
+        for runs in table.rows.values()
+        if (value := _figure(runs.row, "val", MAIN_VERSION)) is not None
+    ]
+    means = {name: runs.mean("val") for name, runs in table.rows.items()}
+    known = {name: mean for name, mean in means.items() if mean is not None}
+    names = sorted(known, key=known.__getitem__)
+    steps = compare(table, list(pairwise(names)), "val")
+    ours = table.rows[names[0]].row.label if names else NOTHING
+    for step in steps:
+        sign = "<" if step.reading == "lower" else "≈"
+        ours += f" {sign} {step.other.row.label}"
+    return (
+        "By val loss, lowest first; in ours, ≈ stands where the runs do not separate neighbours:\n\n"
+        f"- published: {' < '.join(label for _, label in sorted(published))}\n"
+        f"- ours: {ours}"
+    )
+
+
+def beside_published(table: Table) -> str:
+    """Our means and the published figures, row by row; empty for a table that has none."""
+    rows = [runs for runs in table.rows.values() if runs.row.published]
+    if not rows:
+        return ""
+    marks = dict(zip(table.spec.notes, FOOTNOTES, strict=False))
+    losses, sizes = [], []
+    for runs in rows:
+        notes = dict.fromkeys(p.note for p in runs.row.published if p.note)
+        label = " ".join([runs.row.label, *(marks[note] for note in notes)])
+        state = "" if runs.finished else runs.state
+        losses.append([label, state or loss(runs.mean("train")), _published(runs.row, "train")])
+        losses[-1] += [loss(runs.mean("val")), _published(runs.row, "val")]
+        sizes.append([label, state or share(runs.mean("ones")), _published(runs.row, "ones")])
+        sizes[-1] += [count(runs.mean("parameters")), _published(runs.row, "parameters")]
+    notes_text = "\n".join(f"{marks[key]} {text}  " for key, text in table.spec.notes.items())
+    header = ["row", "train", "published", "val", "published"]
+    size_header = ["row", "ones", "published", "parameters", "published"]
+    return (
+        f"## Beside the published figures\n\n{table.spec.source} {table.spec.setting}\n\n"
+        f"{markdown(header, losses)}\n\n{markdown(size_header, sizes)}\n\n{notes_text}"
+    ).rstrip()
+
+
+def _published(row: Row, metric: str) -> str:
+    """The figure of the main version; of another, behind its name."""
+    show = {"ones": share, "parameters": count}.get(metric, loss)
+    others: Sequence[str] = [
+        f"({p.version}: {show(getattr(p, metric))})"
+        for p in row.published
+        if p.version != MAIN_VERSION and getattr(p, metric) is not None
+    ]
+    return " ".join([show(_figure(row, metric, MAIN_VERSION)), *others])

@@ -1,0 +1,82 @@
+"""Records to a Markdown page: `python -m experiments.table published_nano`."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import sections
+from experiments.provenance import head
+from experiments.reproduction import beside_published, reproduction
+from experiments.runs import RESULTS, Table, load_table
+from experiments.spec import load_spec, table_names
+
+USER_ERROR = 2
+
+
+def render(table: Table, command: str) -> str:
+    """The page of a table: failures to reproduce first, then results, then what they cost."""
+    parts = [
+        head(table, command),
+        reproduction(table),
+        sections.unfinished(table),
+        sections.final_loss(table),
+        sections.best_loss(table),
+        sections.differences(table) if table.spec.comparisons else "",
+        sections.certainty(table),
+        beside_published(table),
+        sections.cost(table),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def parser(prog: str, made: str, out: str) -> argparse.ArgumentParser:
+    """The command line that tables and figures share."""
+    names = ", ".join(table_names())
+    options = argparse.ArgumentParser(
+        prog=f"python -m experiments.{prog}", description=f"Make {made} from records of runs."
+    )
+    options.add_argument("table", nargs="?", help=f"one of {names}, or a .yaml file of your own")
+    options.add_argument("--list", action="store_true", help="print the names of the tables")
+    options.add_argument(
+        "--runs", type=Path, help="folder of <row>/seed<k>.json (results/runs/TABLE)"
+    )
+    options.add_argument("--out", type=Path, help=out)
+    return options
+
+
+def requested(options: argparse.ArgumentParser, arguments: argparse.Namespace) -> Table | None:
+    """The table that was asked for; None where only the list was. Errors leave with USER_ERROR."""
+    if arguments.list:
+        print("\n".join(f"{name:20} {load_spec(name).title}" for name in table_names()))
+        return None
+    if arguments.table is None:
+        options.error(
+            f"which table? One of {', '.join(table_names())}, or a .yaml file of your own"
+        )
+    return load_table(load_spec(arguments.table), arguments.runs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the table and return the exit code: 0, or 2 for an error that a person can put right."""
+    options = parser("table", "a Markdown page", "the page (results/tables/TABLE.md)")
+    arguments = options.parse_args(argv)
+    try:
+        table = requested(options, arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    if table is None:
+        return 0
+    out = arguments.out or RESULTS / "tables" / f"{table.spec.name}.md"
+    words = sys.argv[1:] if argv is None else argv
+    page = render(table, shlex.join(["python", "-m", "experiments.table", *words]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
