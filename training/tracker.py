@@ -124,15 +124,6 @@ class WandbTracker:
             )
 
 
-def make_tracker(tracker: Mapping[str, Any]) -> Tracker:
-    """The tracker of a config group `tracker`; ValueError where it cannot work."""
-    options = dict(tracker)
-    kind = options.pop("kind")
-    if kind not in ("none", "wandb"):
-        raise ValueError(f"tracker.kind={kind} must be none or wandb: choose tracker=wandb")
-    return WandbTracker(**options) if kind == "wandb" else NoTracker()
-
-
 def has_wandb_key() -> bool:
     """Whether W&B will find a key in one of its own places; the key itself is not read."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
