@@ -1,0 +1,133 @@
+"""Text to token files, once for each choice of data: `prepare(cfg.data, block_size)`."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.articles import Corpus
+from data.config import DataConfig
+from data.encode import blocks, encode_blocks
+from data.files import sole_builder, whole_or_absent
+from data.progress import TokenProgress
+from data.sources import Source, open_source
+from data.tokenizer import load_tokenizer, tokenizer_identity
+from data.tokens import MANIFEST, SplitWriter, TokenData, open_tokens, render_manifest
+
+__all__ = ["TokenData", "fingerprint", "prepare"]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FORMAT = 1  # raise it when the same config comes to give other tokens
+
+
+def prepare(cfg: Mapping[str, Any], block_size: int) -> TokenData:
+    """The tokens that the `data` group asks for: from the cache, or made now.
+
+    Every byte is checked on the way, from the cache too. Two processes that want the same tokens
+    make them once: the second waits. What fails or is interrupted leaves nothing behind.
+
+    Args:
+        cfg: the fields of `DataConfig`.
+        block_size: each split must hold at least one window of this many tokens.
+
+    Raises:
+        ValueError: a config, source, text or token file is not as it must be; see `DataConfig`,
+            `open_source`, `read_texts`, `open_tokens`; or the disk gave out.
+    """
+    config = DataConfig.from_mapping(cfg)
+    source = open_source(config)
+    recipe = _recipe(config, source)
+    key = fingerprint(recipe)
+    directory = REPOSITORY / Path(config.cache_dir).expanduser() / f"{config.source}-{key[:16]}"
+    if not directory.exists():
+        try:
+            with sole_builder(directory):
+                if not directory.exists():
+                    _build(directory, config, source, recipe, block_size)
+        except OSError as error:
+            raise ValueError(
+                f"data.cache_dir={config.cache_dir} can't be written: {error}; make room there or "
+                "choose another directory"
+            ) from error
+    data = open_tokens(directory)
+    data.check_windows(block_size)
+    return data
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """sha256 of all that decides the tokens."""
+    return sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def _recipe(config: DataConfig, source: Source) -> dict[str, Any]:
+    """All that decides the tokens. Not where they lie, nor on how many cores they were made."""
+    text = ("text_field", "topics", "max_bytes")
+    split = ("split", "val_fraction", "test_fraction", "end_of_text", "max_train_tokens")
+    options = asdict(config)
+    return {
+        "format": FORMAT,
+        "source": source.identity,
+        **{key: options[key] for key in (*text, *split)},
+        "topic_field": config.topic_field if config.topics else None,
+        "tokenizer": tokenizer_identity(config.vocab_size),
+    }
+
+
+def _build(
+    directory: Path, config: DataConfig, source: Source, recipe: dict[str, Any], block_size: int
+) -> None:
+    """Read, split, tokenise and write; `directory` is there in the end, or an error."""
+    encoding = load_tokenizer(config.vocab_size)
+    corpus = Corpus(source, config)
+    with whole_or_absent(directory) as staging:
+        with ExitStack() as stack:
+            writers = {
+                split: stack.enter_context(
+                    SplitWriter(
+                        staging / f"{split}.bin",
+                        _byte_lengths(encoding),
+                        config.max_train_tokens if split == "train" else None,
+                    )
+                )
+                for split in config.splits
+            }
+            progress = stack.enter_context(TokenProgress(corpus, config.max_bytes))
+            pieces = _wanted(corpus.pieces(), writers)
+            num_proc = config.num_proc or len(os.sched_getaffinity(0))
+            for split, tokens in encode_blocks(
+                blocks(pieces, config.end_of_text), encoding, num_proc
+            ):
+                writers[split].write(tokens)
+                progress.add(tokens.size)
+        manifest = {
+            "fingerprint": fingerprint(recipe),
+            **recipe,
+            "texts": corpus.n_texts,
+            "bytes": corpus.n_bytes,
+            "splits": {split: writer.facts() for split, writer in writers.items()},
+            "versions": {name: version(name) for name in ("datasets", "tiktoken")},
+        }
+        TokenData(staging, manifest).check_windows(block_size)
+        (staging / MANIFEST).write_bytes(render_manifest(manifest))
+
+
+def _wanted(
+    pieces: Iterator[tuple[str, str]], writers: dict[str, SplitWriter]
+) -> Iterator[tuple[str, str]]:
+    """The pieces without those of a split that has enough already: they need no tokenising."""
+    return ((split, text) for split, text in pieces if not writers[split].full)
+
+
+def _byte_lengths(encoding: Any) -> np.ndarray:
+    """(vocab_size,) bytes of text that each token stands for; end-of-text, the last, has none."""
+    lengths = [
+        len(encoding.decode_single_token_bytes(token)) for token in range(encoding.eot_token)
+    ]
+    return np.array([*lengths, 0], dtype=np.int64)

