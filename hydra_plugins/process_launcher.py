@@ -1,0 +1,89 @@
+"""A Hydra launcher that gives each job of a sweep a process of its own.
+
+Hydra's basic launcher runs all jobs in one process, so one that is killed or out of memory takes
+the others with it. Here a job is `python train.py <its overrides> hydra.mode=RUN`, with its own
+log; what it wrote to its run directory is its result.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from hydra_plugins._jobs import Job, job_environment
+
+# What makes a sweep of a command line; left out, the same line runs one job.
+SWEEP_OVERRIDES = ("hydra.mode=", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
+LONGEST_NAME = 160
+
+
+class ProcessLauncher(Launcher):
+    """`workers` jobs at a time, each a process; CPU threads are shared out among them.
+
+    Ctrl-C or SIGTERM is passed on to the jobs, which save and exit; a second one kills them. After
+    the jobs the process exits: with 0 if all finished, 1 if any failed, 75 if the sweep was cut off.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        if type(workers) is not int or workers < 1:
+            raise ValueError(
+                f"hydra.launcher.workers={workers} must be a whole number of at least 1: "
+                "it is how many jobs run at a time"
+            )
+        self.workers = workers
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        # Plugins are imported at every start, also of `--help`: only a sweep pays for rich.
+        from hydra_plugins._report import Report
+        from hydra_plugins._sweep import Sweep
+
+        folder = Path(self.config.hydra.sweep.dir)
+        environment = job_environment(self.workers)
+        common = set.intersection(*(set(overrides) for overrides in job_overrides))
+        jobs = []
+        for index, overrides in enumerate(job_overrides, start=initial_job_idx + 1):
+            own = [o for o in overrides if o not in common] or list(overrides)
+            command = job_command(self.config, overrides)
+            log = folder / f"{log_name(overrides)}.log"
+            jobs.append(Job(index, " ".join(own), command, log, environment))
+        code = Sweep(jobs, self.workers, Report(len(jobs), self.workers, folder)).run()
+        if code:
+            sys.exit(code)
+        return [_finished(overrides) for overrides in job_overrides]
+
+
+def job_command(config: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """The command line that runs one job alone: also by hand."""
+    hydra = config.hydra
+    command = [sys.executable, sys.argv[0]]
+    if hydra.job.config_name != Path(sys.argv[0]).stem:
+        command += ["--config-name", hydra.job.config_name]
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            command += ["--config-dir", source.path]
+    kept = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith(SWEEP_OVERRIDES)]
+    return [*command, *kept, *overrides, "hydra.mode=RUN"]
+
+
+def log_name(overrides: Sequence[str]) -> str:
+    """A job's log is named by what it runs, so that a sweep run again goes on in the same file."""
+    named = [o for o in overrides if not o.startswith("sweep=")]
+    return re.sub(r"[^\w.,=+-]+", "_", ",".join(named))[:LONGEST_NAME] or "job"
+
+
+def _finished(overrides: Sequence[str]) -> JobReturn:
+    result = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
+    result.return_value = None
+    return result
