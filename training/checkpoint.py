@@ -217,7 +217,7 @@ def _check_manifest(path: Path) -> None:
     if stored == actual:
         return
     was, now = _entries(stored), _entries(actual)
-    if was is None or _spelled(was) != stored:
+    if was is None or was.keys() != now.keys() or _spelled(was) != stored:
         raise CheckpointError(f"{path / MANIFEST} is damaged")
     broken = next((name for name in (TENSORS, FACTS) if was.get(name) != now[name]), MANIFEST)
     raise CheckpointError(f"{path / broken} is damaged: its size or sha256 is not the manifest's")

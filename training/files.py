@@ -20,9 +20,14 @@ from typing import Any
 
 TEMPORARY = ".tmp-"  # the prefix of whatever is not (or no longer) there: safe to remove
 
-# Called with the name of the operation and its path before each write, fsync, rename and remove.
-# Tests put a SIGKILL here, to prove that there is no bad moment to die.
-fault_hook: Callable[[str, Path], None] = lambda operation, path: None
+
+def _no_fault(operation: str, path: Path) -> None:
+    pass
+
+
+# Called with the operation and its path before each write, fsync, rename and remove. Tests put a
+# SIGKILL here, to prove that there is no bad moment to die.
+fault_hook: Callable[[str, Path], None] = _no_fault
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space, or write elsewhere",
@@ -147,15 +152,12 @@ def remove_leftovers(directory: Path) -> None:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """Open a plain file to read bytes; a link, a pipe or a device is a ValueError."""
-    if path.is_symlink():
-        raise ValueError(f"{path} is a symbolic link: it must be a plain file")
+    """Open a plain file to read bytes; a link is not followed, and a pipe not waited for."""
     with explained(path, "check the path", action="read"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{path} must be a plain file")
-        yield file
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise ValueError(f"{path} must be a plain file: no link, directory, pipe or device")
+        with path.open("rb") as file:
+            yield file
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
