@@ -1,10 +1,16 @@
-"""The run's own account of itself: metrics.jsonl, record.json, summary.json, results/."""
+"""The run's own account of itself: metrics.jsonl, media.jsonl, record.json, summary.json, log.txt.
+
+These files are the source of truth; a tracker shows them, a table copies from them.
+"""
 
 import json
+import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from traceback import format_exception
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,22 +18,23 @@ import torch
 from torch import Tensor
 
 from training.files import explained, to_json, write_atomically
+from training.lines import JsonLines
 from training.run_directory import RunDirectory
 from training.signals import INTERRUPTED
 from training.tracker import Event, GuardedTracker, Histogram, TrackedRun, Tracker
 
 SCHEMA = 1
-_BINS = 20
+_BINS = 20  # of a mask's histogram
 _CURVE = ("train/loss_nats", "val/loss_nats", "train/ones", "eval/ones")
+_SUMMARY = ("table", "row", "seed", "status", "error", "steps", "parameters", "metrics", "best")
 
 
 class RunRecord:
     """Writes what a run did, in its directory and to the tracker; used as `with RunRecord(...)`.
 
-    `facts` are those of the run that are known before it starts: code, versions, device, dtype,
-    compile, data, parameters, parameters_trainable, flops_per_token. `step` is the step that the
-    run goes on from, 0 for a new one: lines of later steps, which will be computed again, are
-    dropped from the files, a torn last line too, and the rest is shown to the tracker once more.
+    `facts` are what is known before the first step: code, versions, device, dtype, compile, data,
+    parameters, parameters_trainable, flops_per_token. `step` is the one that the run goes on from,
+    0 for a new run: what was written of later steps is dropped, the rest shown to the tracker anew.
 
     Leaving the block without `finish` records the run as interrupted, or as failed with the error.
     """
@@ -37,25 +44,25 @@ class RunRecord:
     ) -> None:
         self.run, self.facts, self.step = run, dict(facts), step
         self._tracker = tracker
-        self._final: dict[str, float] | None = None
+        self._final: dict[str, float | None] | None = None
         self._curve: dict[int, dict[str, Any]] = {}
         self._started = run.read_record().get("started") or _now()
 
     def __enter__(self) -> Self:
-        with explained(self.run.path, "runs_dir=DIR"):
-            metrics = _keep_lines(self.run.path / "metrics.jsonl", self.step)
-            media = _keep_lines(self.run.path / "media.jsonl", self.step)
-            # The step that a checkpoint was saved at is evaluated again: the same bits, no new line.
-            self._repeated = {_kind(line) for line in metrics + media if line["step"] == self.step}
-            self._curve = {}
-            for line in metrics:
-                self._add_to_curve(line)
-            self._time_before_s = max((line.get("time_s", 0.0) for line in metrics), default=0.0)
-            self._began = time.monotonic()
-            self._write_record("running")
-            self._metrics = (self.run.path / "metrics.jsonl").open("a", encoding="utf-8")
-            self._media = (self.run.path / "media.jsonl").open("a", encoding="utf-8")
-        earlier = sorted(_events(metrics + media), key=lambda event: event.step)
+        path = self.run.path
+        with explained(path):
+            self._log_file = logging.FileHandler(path / "log.txt", encoding="utf-8")
+        self._log_file.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(self._log_file)
+        self._metrics = JsonLines(path / "metrics.jsonl", self.step)
+        self._media = JsonLines(path / "media.jsonl", self.step)
+        for line in self._metrics.earlier:
+            self._add_to_curve(line)
+        times_s = (line.get("time_s") or 0.0 for line in self._metrics.earlier)
+        self._time_before_s = max(times_s, default=0.0)
+        self._began = time.monotonic()
+        self._write_record("running")
+        earlier = _events([*self._metrics.earlier, *self._media.earlier])
         self._guard = GuardedTracker(self._tracker, self._tracked_run(), earlier)
         return self
 
@@ -67,24 +74,28 @@ class RunRecord:
     ) -> None:
         status, exit_code = _outcome(error, finished=self._final is not None)
         try:
-            with explained(self.run.path, "runs_dir=DIR"):
-                self._metrics.close()
-                self._media.close()
-                self._write_record(status, error if status == "failed" else None)
-        except ValueError:
+            if status == "failed":
+                with (self.run.path / "log.txt").open("a", encoding="utf-8") as log:
+                    log.writelines(format_exception(error))
+            self._metrics.close()
+            self._media.close()
+            self._write_record(status, error if status == "failed" else None)
+        except (OSError, ValueError):
             if error is None:
                 raise  # else the first error, such as a full disk, is the one to be seen
         finally:
             self._guard.close(exit_code)
+            logging.getLogger().removeHandler(self._log_file)
+            self._log_file.close()
 
     @property
     def time_s(self) -> float:
-        """Wall time of the run so far, earlier sessions up to the resumed step included."""
+        """Wall time of the run so far: this session's and the earlier ones' up to `step`."""
         return self._time_before_s + time.monotonic() - self._began
 
     def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
-        """Append one line; 0-d tensors become numbers here, which is the loop's only host sync."""
-        self._log({"step": step, "time_s": self.time_s, **_numbers(metrics)})
+        """Append a line of metrics; 0-d tensors become numbers here, the loop's only host sync."""
+        self._append_metrics({"step": step, "time_s": self.time_s, **_numbers(metrics)})
 
     def log_masks(self, step: int, soft_masks: Mapping[str, Tensor]) -> None:
         """Append a histogram of each soft mask, whose values lie in [0, 1]."""
@@ -95,49 +106,50 @@ class RunRecord:
         self._append_media({"step": step, "histograms": histograms})
 
     def log_samples(self, step: int, samples: Sequence[str]) -> None:
-        """Append samples of generated text."""
+        """Append samples of generated text, and keep the latest to read in samples.txt."""
         self._append_media({"step": step, "samples": list(samples)})
+        with explained(self.run.path):
+            write_atomically(self.run.path / "samples.txt", "\n\n-----\n\n".join(samples) + "\n")
 
     def finish(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
         """Log the final evaluation; leaving the block then records the run as finished."""
         self._final = {"time_s": self.time_s, **_numbers(metrics)}
-        # Marked: it may count more windows than the evaluations of the curve, at the same step.
-        self._log({"step": step, "final": True, **self._final})
+        # Marked: it may see more windows than the curve's evaluation at the same step.
+        self._append_metrics({"step": step, "final": True, **self._final})
 
-    def _log(self, line: dict[str, Any]) -> None:
-        if self._append(self._metrics, line):
+    def _append_metrics(self, line: Mapping[str, Any]) -> None:
+        if self._metrics.append(line):
             self._add_to_curve(line)
-            self._guard.put(*next(_events([line])))
+            self._show(line)
+
+    def _append_media(self, line: Mapping[str, Any]) -> None:
+        if self._media.append(line):
+            self._show(line)
+
+    def _show(self, line: Mapping[str, Any]) -> None:
+        for event in _events([line]):
+            self._guard.put(event)
 
     def _add_to_curve(self, line: Mapping[str, Any]) -> None:
         if "val/loss_nats" in line:
             point = {name: line[name] for name in ("step", *_CURVE) if name in line}
             self._curve.setdefault(line["step"], point)
 
-    def _append_media(self, line: dict[str, Any]) -> None:
-        if self._append(self._media, line):
-            for event in _events([line]):
-                self._guard.put(*event)
-
-    def _append(self, file: Any, line: dict[str, Any]) -> bool:
-        if line["step"] == self.step and _kind(line) in self._repeated:
-            return False
-        with explained(Path(file.name), "runs_dir=DIR"):
-            file.write(to_json(line) + "\n")
-            file.flush()
-        return True
-
     def _tracked_run(self) -> TrackedRun:
         config = self.run.config
-        table, scale = config.get("table"), config["scale"]
         return TrackedRun(
-            id=self.run.id, directory=self.run.path, config=config,
-            group=table or scale, job_type=config["row"], name=f"{config['row']} seed {config['seed']}",
-            tags=[scale, config["row"], self.run.run_hash[:8]],
-        )  # fmt: skip
+            id=self.run.id,
+            directory=self.run.path,
+            config=config,
+            group=config.get("table") or config["scale"],
+            job_type=config["row"],
+            name=f"{config['row']} seed {config['seed']}",
+            tags=[config["scale"], config["row"], self.run.run_hash[:8]],
+        )
 
     def _write_record(self, status: str, error: BaseException | None = None) -> None:
         config, curve = self.run.config, list(self._curve.values())
+        finite = [point for point in curve if point["val/loss_nats"] is not None]
         record = {
             "schema": SCHEMA,
             **{key: config.get(key) for key in ("table", "row", "seed", "steps")},
@@ -147,112 +159,70 @@ class RunRecord:
             "config": config,
             **self.facts,
             "metrics": self._final,
-            "best": min(curve, key=lambda point: point["val/loss_nats"], default=None),
+            "best": min(finite, key=lambda point: point["val/loss_nats"], default=None),
             "curve": curve,
             "started": self._started,
             "finished": None if status == "running" else _now(),
         }
-        write_atomically(self.run.path / "record.json", to_json(record, indent=1) + "\n")
-        if status != "running":
-            keys = (
-                "table",
-                "row",
-                "seed",
-                "status",
-                "error",
-                "steps",
-                "metrics",
-                "best",
-                "parameters",
-            )
-            summary = {key: record.get(key) for key in keys} | {"directory": str(self.run.path)}
+        summary = {key: record.get(key) for key in _SUMMARY} | {"directory": str(self.run.path)}
+        with explained(self.run.path):
+            write_atomically(self.run.path / "record.json", to_json(record, indent=1) + "\n")
             write_atomically(self.run.path / "summary.json", to_json(summary, indent=1) + "\n")
         publish(self.run, record)
 
 
-def publish(run: RunDirectory, record: Mapping[str, Any]) -> None:
-    """Copy the record to `results/runs/<table>/<row>/seed<k>.json` where the run has a table.
+def publish(run: RunDirectory, record: Mapping[str, Any]) -> Path | None:
+    """Copy the record to `results/runs/<table>/<row>/seed<k>.json`, where the run has a table.
 
     A finished record there gives way to a finished one only: a later attempt that fails, or has
     just begun, takes nothing from a table.
     """
     if not record["table"]:
-        return
-    root = Path(run.config.get("results_dir") or "results") / "runs"
-    path = root / record["table"] / record["row"] / f"seed{record['seed']}.json"
-    with explained(path, "results_dir=DIR"):
-        if record["status"] != "finished" and _status(path) == "finished":
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, to_json(record, indent=1) + "\n")
+        return None
+    root = Path(run.config.get("results_dir") or "results")
+    path: Path = root / "runs" / record["table"] / record["row"] / f"seed{record['seed']}.json"
+    if record["status"] == "finished" or _status(path) != "finished":
+        with explained(path, "results_dir=DIR"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, to_json(record, indent=1) + "\n")
+    return path
 
 
 def _status(path: Path) -> str | None:
     try:
-        status = json.loads(path.read_text(encoding="utf-8"))["status"]
+        return str(json.loads(path.read_text(encoding="utf-8"))["status"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return str(status)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSON-lines file; a last line torn by a kill is left out.
-
-    Raises ValueError, with the line's number, where an earlier line is not JSON.
-    """
-    try:
-        *lines, _torn = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    parsed = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            parsed.append(json.loads(line))
-            parsed[-1]["step"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{path} line {number} is damaged ({line[:40]!r}): remove that line, "
-                "or start the run anew with fresh=true"
-            ) from error
-    return parsed
-
-
-def _keep_lines(path: Path, last_step: int) -> list[dict[str, Any]]:
-    """Rewrite a JSON-lines file to its whole lines up to `last_step`, and return them."""
-    kept = [line for line in read_lines(path) if line["step"] <= last_step]
-    if path.exists():
-        write_atomically(path, "".join(to_json(line) + "\n" for line in kept))
-    return kept
+def _numbers(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:
+    """Plain numbers; None stands for one that is not finite, which JSON has no word for."""
+    numbers: dict[str, float | None] = {}
+    for name, value in metrics.items():
+        number = value.item() if isinstance(value, Tensor) else value
+        numbers[name] = number if math.isfinite(number) else None
+    return numbers
 
 
 def _events(lines: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
-    """Lines of both files as a tracker's events."""
-    for line in lines:
+    """Lines of both files, in the order of their steps, as a tracker wants them."""
+    for line in sorted(lines, key=lambda line: line["step"]):
         if "histograms" in line:
             masks = {f"masks/{name}": Histogram(n) for name, n in line["histograms"].items()}
             yield Event(line["step"], masks)
         elif "samples" in line:
             yield Event(line["step"], {"samples": line["samples"]})
         else:
-            metrics = {name: v for name, v in line.items() if name not in ("step", "final")}
-            yield Event(line["step"], metrics)
-
-
-def _kind(line: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(line)
-
-
-def _numbers(metrics: Mapping[str, float | Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items() if name != "step"}
+            known = {name: value for name, value in line.items() if value is not None}
+            yield Event(known.pop("step"), {k: v for k, v in known.items() if k != "final"})
 
 
 def _outcome(error: BaseException | None, *, finished: bool) -> tuple[str, int]:
     """The run's status and exit code, from how its block was left."""
-    if finished and error is None:
+    stopped = isinstance(error, SystemExit) and error.code == INTERRUPTED
+    if error is None and finished:
         return "finished", 0
-    if error is None or isinstance(error, KeyboardInterrupt):
-        return "interrupted", INTERRUPTED
-    if isinstance(error, SystemExit) and error.code == INTERRUPTED:
+    if error is None or stopped or isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     return "failed", 1
 

@@ -107,7 +107,7 @@ def open_run(
     with explained(path, "runs_dir=DIR"):
         lock = _acquire(path)
         try:
-            if config.get("fresh") and _read_record(path):
+            if config.get("fresh") and (path / "record.json").exists():
                 lock = _move_aside(path, lock)
             status = _decide(path, code_hash)
             if status == "new":
@@ -144,7 +144,8 @@ def _read_record(path: Path) -> dict[str, Any]:
         record["status"], record["code"]["code_hash"], record["code"]["commit"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path / 'record.json'} is not a run's record ({error}): move {path} away and start again"
+            f"{path / 'record.json'} is not a run's record ({error}): fresh=true keeps the "
+            "directory beside and runs anew"
         ) from error
     return record
 

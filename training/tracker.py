@@ -22,6 +22,15 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 
+# What a tracker may cost a run, all of it at the end and none of it in the loop.
+START_TIMEOUT_S = 30.0  # since the run began
+FINISH_TIMEOUT_S = 60.0
+CAPACITY = 10_000  # events waiting
+_END = None
+
+# Not every metric: the minimum of a histogram or a table would be nonsense.
+_WITH_MINIMUM = ("train/*", "val/*", "eval/*")
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -89,38 +98,35 @@ class WandbTracker:
                 "WANDB_API_KEY, or use tracker.mode=auto, which then runs offline"
             )
         self.project, self.entity, self.tags = project, entity, list(tags)
-        self.offline = mode == "offline" or not has_wandb_key()
+        # None: as W&B's own settings have it (WANDB_MODE, `wandb offline`), and online without any.
+        self.mode: Any = (None if has_wandb_key() else "offline") if mode == "auto" else mode
 
     def track(self, run: TrackedRun, events: Iterable[Event]) -> None:
         import wandb  # half a second, and on the tracker's own thread
 
-        if self.offline:
-            _remove_superseded(run.directory)
-        settings = wandb.Settings(
-            console="off", silent=True, disable_git=True, save_code=False,
-            init_timeout=_START_TIMEOUT_S, login_timeout=_START_TIMEOUT_S,
-        )  # fmt: skip
+        wandb.setup(wandb.Settings(silent=True))
         with wandb.init(
-            project=self.project, entity=self.entity, mode="offline" if self.offline else "online",
-            id=run.id, resume="allow", group=run.group, job_type=run.job_type, name=run.name,
-            tags=[*run.tags, *self.tags], config=dict(run.config), dir=str(run.directory),
-            settings=settings,
+            project=self.project, entity=self.entity, mode=self.mode, id=run.id, resume="allow",
+            group=run.group, job_type=run.job_type, name=run.name, tags=[*run.tags, *self.tags],
+            config=dict(run.config), dir=str(run.directory), settings=_wandb_settings(),
         ) as session:  # fmt: skip
+            folder = Path(session.dir).parent
+            if session.offline:
+                _remove_superseded(run.directory, folder)
+            else:
+                logger.info("W&B: %s", session.url)
             for metrics in _WITH_MINIMUM:
                 session.define_metric(metrics, summary="min,last")
-            if not self.offline:
-                logger.info("W&B: %s", session.url)
             for step, values in events:
                 # After a resume online, W&B's server already holds the steps before this one.
                 if step >= session.starting_step:
                     session.log({name: _to_wandb(value) for name, value in values.items()}, step)
-            folder = Path(session.dir).parent
             if run.exit_code == os.EX_TEMPFAIL:
                 session.mark_preempting()
             session.finish(run.exit_code)
-        if self.offline:
+        if session.offline:
             logger.info(
-                "W&B ran offline. Look: wandb leet %s   Send: wandb sync %s", folder, folder
+                "W&B, offline: look with `wandb leet %s`, send with `wandb sync %s`", folder, folder
             )
 
 
@@ -139,6 +145,19 @@ def has_wandb_key() -> bool:
     return False
 
 
+def _wandb_settings() -> Any:
+    import wandb
+
+    return wandb.Settings(
+        console="off",  # the terminal is the run's own
+        silent=True,
+        disable_git=True,  # a remote's address may hold a password; the config has the commit
+        save_code=False,
+        init_timeout=START_TIMEOUT_S,
+        login_timeout=START_TIMEOUT_S,
+    )
+
+
 def _to_wandb(value: Value) -> Any:
     import wandb
 
@@ -150,24 +169,15 @@ def _to_wandb(value: Value) -> Any:
     return wandb.Table(columns=["sample"], data=[[text] for text in value])
 
 
-def _remove_superseded(directory: Path) -> None:
-    """Delete earlier offline copies of this run: the new one is given every event again.
+def _remove_superseded(directory: Path, current: Path) -> None:
+    """Delete earlier offline copies of this run: the current one is given every event again.
 
     W&B writes a new file at each start, and one that was killed lacks its last 15 seconds. Only one
     whole file leaves neither gaps nor doubled steps, whoever syncs it.
     """
     for earlier in directory.glob("wandb/offline-run-*"):
-        shutil.rmtree(earlier, ignore_errors=True)
-
-
-# Not all: the minimum of a histogram or a table would be nonsense.
-_WITH_MINIMUM = ("train/*", "val/*", "eval/*")
-
-# Bounds on what a tracker may cost a run, all of it at the end and none of it in the loop.
-_START_TIMEOUT_S = 30.0
-_FINISH_TIMEOUT_S = 60.0
-_CAPACITY = 10_000
-_END = None
+        if earlier.name != current.name:
+            shutil.rmtree(earlier, ignore_errors=True)
 
 
 class GuardedTracker:
@@ -182,9 +192,9 @@ class GuardedTracker:
         run: TrackedRun,
         earlier: Iterable[Event] = (),
         *,
-        start_timeout_s: float = _START_TIMEOUT_S,
-        finish_timeout_s: float = _FINISH_TIMEOUT_S,
-        capacity: int = _CAPACITY,
+        start_timeout_s: float = START_TIMEOUT_S,
+        finish_timeout_s: float = FINISH_TIMEOUT_S,
+        capacity: int = CAPACITY,
     ) -> None:
         self._tracker, self._run, self._earlier = tracker, run, earlier
         self._start_timeout_s, self._finish_timeout_s = start_timeout_s, finish_timeout_s
@@ -195,12 +205,12 @@ class GuardedTracker:
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
 
-    def put(self, step: int, values: Mapping[str, Value]) -> None:
+    def put(self, event: Event) -> None:
         """Hand an event over; never waits."""
         if self._dropped or not self._thread.is_alive():
             return
         try:
-            self._queue.put_nowait(Event(step, values))
+            self._queue.put_nowait(event)
         except queue.Full:
             self._drop("it does not keep up")
 
@@ -225,7 +235,7 @@ class GuardedTracker:
     def _work(self) -> None:
         try:
             self._tracker.track(self._run, self._events())
-        except BaseException as error:  # noqa: BLE001  whatever it is, the run goes on
+        except BaseException as error:
             self._drop(f"{type(error).__name__}: {error}")
 
     def _events(self) -> Iterator[Event]:
@@ -238,7 +248,7 @@ class GuardedTracker:
         if not self._dropped:
             self._dropped = True
             logger.warning(
-                "the tracker is dropped (%s); the run goes on, and its own files in %s are complete",
+                "the tracker is dropped: %s. The run goes on, and %s has all of it",
                 reason,
                 self._run.directory,
             )
