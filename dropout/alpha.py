@@ -15,18 +15,18 @@ def check_selu(kind: str, site: Site) -> None:
     """A ValueError where the model's activation is not SELU."""
     if site.activation != "selu":
         raise ValueError(
-            f"activation={site.activation} does not go with {kind} dropout: what it drops becomes the "
-            "value where SELU saturates, which keeps mean 0 and variance 1 in a network of SELUs "
-            "alone; use model.activation=selu"
+            f"activation={site.activation} does not go with {kind} dropout: what it drops becomes "
+            "the value where SELU saturates, and only among SELU's outputs does that keep mean 0 and "
+            "variance 1; use model.activation=selu"
         )
 
 
 def alpha_output(hidden: Tensor, ones: Tensor, p: float, return_mask: bool) -> DropoutOutput:
     """What torch's alpha dropout of rate p makes of `hidden`, known what it made of `ones`.
 
-    y = a x + a S p where kept, a S (p - 1) where dropped, a = ((1 - p) (1 + p S^2))^(-1/2). An affine
-    map that is positive at 1 where it keeps and negative where it drops, so `ones`, of any shape that
-    broadcasts against `hidden`, tells which; at p = 1 torch gives 0.
+    y = a x + a S p where kept, a S (p - 1) where dropped, a = ((1 - p) (1 + p S^2))^(-1/2): at x = 1
+    positive where kept and negative where dropped (0 at p = 1), so `ones`, of any shape that
+    broadcasts against `hidden`, tells which.
     """
     kept = ones > 0
     a = ((1 - p) * (1 + p * S**2)) ** -0.5 if p < 1 else 0.0
@@ -38,11 +38,12 @@ class AlphaDropout(nn.Module):
     """Dropout that keeps mean 0 and variance 1 (Klambauer et al. 2017, as `torch.nn.AlphaDropout`).
 
         Training: y = a (x m - S (1 - m)) + a S p,  m ~ Bernoulli(1 - p) for every element,
-        a = ((1 - p) (1 + p S^2))^(-1/2), and -S = -1.7581 where SELU saturates;  evaluation: y = x
+        a = ((1 - p) (1 + p S^2))^(-1/2), and -S = -1.7581 where SELU saturates
+        Evaluation: y = x
 
     At p = 1 all is 0, as torch has it. Any shape. Its theory speaks of SELU's own outputs, at slot
-    `mlp_hidden`; elsewhere it holds as far as the input has mean 0 and variance 1. ValueError where p
-    is not in [0, 1], where the model's activation is not SELU, or for slot `attention`.
+    `mlp_hidden`; elsewhere it holds as far as the input has mean 0 and variance 1. ValueError where
+    p is not in [0, 1], where the model's activation is not SELU, or for slot `attention`.
     """
 
     def __init__(self, site: Site, *, p: float) -> None:

@@ -1,4 +1,4 @@
-"""What every dropout checks at construction: its rate, its slot, the rank of what passes through."""
+"""What dropouts check: the rate, the slot, and the rank of what passes through."""
 
 from torch import Tensor
 
@@ -33,7 +33,7 @@ def check_slot(kind: str, site: Site, slots: tuple[str, ...], why: str) -> None:
 
 
 def check_rank(kind: str, hidden: Tensor, rank: int, shape: str) -> None:
-    """A ValueError unless `hidden` has `rank` dimensions, or one fewer: a sample without a batch."""
+    """A ValueError unless `hidden` has `rank` dimensions, or one fewer: no batch."""
     if hidden.dim() not in (rank, rank - 1):
         raise ValueError(
             f"hidden.shape={tuple(hidden.shape)} does not fit {kind} dropout: "

@@ -11,12 +11,13 @@ from dropout.checks import HEADS, STREAM, check_p, check_slot
 class ClassicDropout(nn.Module):
     """Dropout as first published (Srivastava et al. 2014): no scaling while training.
 
-        Training: y = x m,  m ~ Bernoulli(1 - p) for every element;  evaluation: y = (1 - p) x
+        Training: y = x m,  m ~ Bernoulli(1 - p) for every element
+        Evaluation: y = (1 - p) x
 
     So E[y] is (1 - p) x in both modes. The paper multiplies the outgoing weights by 1 - p in
     evaluation; W ((1 - p) x) = ((1 - p) W) x, so multiplying the activations is the same and leaves
-    the weights alone. Inverted dropout is this output over 1 - p, in both modes. Any shape. ValueError
-    where p is not in [0, 1], or for slot `attention`, whose fused kernel scales while training.
+    the weights alone. Inverted dropout is this output over 1 - p, in both modes. Any shape.
+    ValueError where p is not in [0, 1], or for slot `attention`, whose kernel scales while training.
     """
 
     def __init__(self, site: Site, *, p: float) -> None:

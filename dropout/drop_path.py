@@ -18,11 +18,12 @@ def path_mask(hidden: Tensor, p: float, training: bool) -> Tensor:
 class DropPath(nn.Module):
     """Drops a residual branch for a whole window (Huang et al. 2016, stochastic depth).
 
-        Training: y[b] = x[b] m[b] / (1 - p_l),  m ~ Bernoulli(1 - p_l);  evaluation: y = x
+        Training: y[b] = x[b] m[b] / (1 - p_l),  m ~ Bernoulli(1 - p_l)
+        Evaluation: y = x
         p_l = p, or p (l + 1) / n_layer with `linear_in_depth`, for layer l = 0 .. n_layer - 1
 
-    The linear rate is the paper's, whose first branch may already be dropped and whose last one is at
-    rate p; timm's, p l / (n_layer - 1), never drops the first and has no value for a single layer.
+    The linear rate is the paper's: the first layer may already be dropped, the last is at rate p.
+    timm's, p l / (n_layer - 1), never drops the first and has no value for a single layer.
     `hidden` is (B, ...): the sample axis is what it drops, so there is no form without a batch.
     ValueError where p is not in [0, 1], for a slot that is not a whole branch, and for a scalar.
     """

@@ -9,14 +9,15 @@ from dropout.checks import STREAM, check_p, check_rank, check_slot
 
 
 class FeatureAlphaDropout(nn.Module):
-    """Alpha dropout of a channel of a window at all its positions (`torch.nn.FeatureAlphaDropout`).
+    """Alpha dropout of whole channels of a window (`torch.nn.FeatureAlphaDropout`).
 
-        Training: y = a (x m[b, c] - S (1 - m[b, c])) + a S p,  m ~ Bernoulli(1 - p), with a and S as
-        in `dropout.alpha`;  evaluation: y = x
+        Training: y[b, t, c] = a (x[b, t, c] m[b, c] - S (1 - m[b, c])) + a S p,
+        m ~ Bernoulli(1 - p), with a and S as in `dropout.alpha`
+        Evaluation: y = x
 
-    `hidden` is (B, T, C), or (T, C) without a batch: torch's (N, C, ...), transposed. ValueError where
-    p is not in [0, 1], where the model's activation is not SELU, or for a slot or tensor that is not a
-    stream.
+    `hidden` is (B, T, C), or (T, C) without a batch: torch's (N, C, ...), transposed. ValueError
+    where p is not in [0, 1], where the model's activation is not SELU, or for a slot or tensor that
+    is not a stream.
     """
 
     def __init__(self, site: Site, *, p: float) -> None:

@@ -24,8 +24,8 @@ class FourierMap(nn.Module):
 
     One waveform a module, with its K amplitudes c learned, and as before one phase B a channel. c
     starts at (1, 0, ..., 0): there M is the single cosine to the last bit, and the other amplitudes
-    already have gradients. The length of c means nothing, only its direction does. c has one dimension
-    and so, like B, no weight decay. ValueError where `n_harmonics`, which is K, is less than 1.
+    already have gradients. Only the direction of c counts, not its length. It has one dimension and
+    so, like B, no weight decay. ValueError where `n_harmonics`, which is K, is less than 1.
     """
 
     def __init__(self, n_harmonics: int) -> None:

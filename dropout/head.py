@@ -18,10 +18,11 @@ def head_mask(hidden: Tensor, p: float, training: bool) -> Tensor:
 class HeadDropout(nn.Module):
     """Drops what whole heads say in a window, before the output projection mixes them.
 
-        Training: y[b, t, h] = x[b, t, h] m[b, h] / (1 - p),  m ~ Bernoulli(1 - p);  evaluation: y = x
+        Training: y[b, t, h] = x[b, t, h] m[b, h] / (1 - p),  m ~ Bernoulli(1 - p)
+        Evaluation: y = x
 
-    It is `torch.nn.Dropout2d` with heads as channels and (T, head_size) as the feature map. `hidden`
-    is (B, T, n_head, head_size), or the same without B. ValueError where p is not in [0, 1], for any
+    It is `torch.nn.Dropout2d` with heads as channels, each a feature map (T, head_size). `hidden` is
+    (B, T, n_head, head_size), or the same without B. ValueError where p is not in [0, 1], for any
     slot but `attention_heads`, and for a tensor of another rank.
     """
 

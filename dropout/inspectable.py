@@ -11,12 +11,13 @@ from dropout.checks import HEADS, STREAM, check_p, check_slot
 class InspectableDropout(nn.Module):
     """Inverted dropout as a product with a mask that one can look at.
 
-        Training: y = x r,  r = m / (1 - p),  m ~ Bernoulli(1 - p) for every element;  evaluation: y = x
+        Training: y = x r,  r = m / (1 - p),  m ~ Bernoulli(1 - p) for every element
+        Evaluation: y = x
 
-    E[r] = (1 - p) / (1 - p) = 1, so E[y] = x in both modes: this is why r is scaled. `mask` is m, and
-    comes with the output where `return_mask` asks; nothing is kept on the module, so two calls, or
-    two threads, cannot see each other's mask. It draws what `torch.nn.Dropout` draws. Any shape.
-    ValueError where p is not in [0, 1], or for slot `attention`, whose kernel keeps its mask to itself.
+    E[r] = (1 - p) / (1 - p) = 1, so E[y] = x in both modes: this is why r is scaled. `mask` is m,
+    and comes with the output where `return_mask` asks; nothing is kept on the module, so two calls
+    cannot mistake each other's mask for their own. It draws what `torch.nn.Dropout` draws. Any shape.
+    ValueError where p is not in [0, 1], or for slot `attention`, whose kernel hides its mask.
     """
 
     def __init__(self, site: Site, *, p: float) -> None:

@@ -19,13 +19,13 @@ class LayerGroupDropout(nn.Module):
     """Drops groups of neighbouring heads together in a window (`torch.nn.Dropout3d`).
 
         Training: y[b, t, h] = x[b, t, h] m[b, g(h)] / (1 - p),  g(h) = h // (n_head / groups),
-        m ~ Bernoulli(1 - p);  evaluation: y = x
+        m ~ Bernoulli(1 - p)
+        Evaluation: y = x
 
-    `Dropout3d` wants (N, C, D, H, W). Of all slots only `attention_heads` has five axes by nature: the
-    outputs of all heads, stacked by group, (B, groups, n_head / groups, T, head_size). A stream has
-    three, and a fourth or fifth would be invented, so other slots are refused. With `groups=n_head`
-    it is head dropout. `hidden` is (B, T, n_head, head_size), or the same without B, torch's
-    (C, D, H, W).
+    `Dropout3d` wants (N, C, D, H, W). Of all slots only `attention_heads` has five axes by nature:
+    the outputs of all heads, stacked by group, (B, groups, n_head / groups, T, head_size). A stream
+    has three, and two more would be invented, so other slots are refused. With `groups=n_head` it is
+    head dropout. `hidden` is (B, T, n_head, head_size), or the same without B: torch's (C, D, H, W).
 
     ValueError where p is not in [0, 1], `groups` does not divide n_head, for any slot but
     `attention_heads`, and for a tensor of another rank.
@@ -37,9 +37,10 @@ class LayerGroupDropout(nn.Module):
             "layer_group", site, HEADS, "it needs the heads apart, (B, T, n_head, head_size)"
         )
         if groups < 1 or site.n_head % groups:
+            divisors = [str(n) for n in range(1, site.n_head + 1) if site.n_head % n == 0]
             raise ValueError(
-                f"groups={groups} must divide n_head={site.n_head}: "
-                "each group holds as many heads as the others"
+                f"groups={groups} must divide n_head={site.n_head}, so that all are of a size: "
+                f"use {', '.join(divisors)}"
             )
         self.p = check_p(p)
         self.groups = groups

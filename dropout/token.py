@@ -15,12 +15,13 @@ def token_mask(hidden: Tensor, p: float, training: bool) -> Tensor:
 class TokenDropout(nn.Module):
     """Drops whole positions: the third axis, beside elements and channels.
 
-        Training: y[b, t, c] = x[b, t, c] m[b, t] / (1 - p),  m ~ Bernoulli(1 - p);  evaluation: y = x
+        Training: y[b, t, c] = x[b, t, c] m[b, t] / (1 - p),  m ~ Bernoulli(1 - p)
+        Evaluation: y = x
 
     It is `torch.nn.Dropout1d` with the positions as channels. At slot `embedding` a position loses
-    its token and its place together; in a branch it passes on the residual stream alone. `hidden` is
-    (B, T, C), or (T, C) without a batch. ValueError where p is not in [0, 1], or for a slot or tensor
-    that is not a stream.
+    its token and its place together; in a branch it passes on the residual stream alone. `hidden`
+    is (B, T, C), or (T, C) without a batch. ValueError where p is not in [0, 1], or for a slot or
+    tensor that is not a stream.
     """
 
     def __init__(self, site: Site, *, p: float) -> None:

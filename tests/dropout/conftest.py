@@ -9,7 +9,7 @@ from dropout.base import Site
 
 @pytest.fixture
 def make_site() -> Callable[..., Site]:
-    """A function from a slot, and facts that differ, to a Site of two layers, 8 wide, with 4 heads."""
+    """A function from a slot, and facts that differ, to a site 8 wide with 4 heads."""
 
     def make(slot: str = "mlp_output", **facts: object) -> Site:
         width = {"mlp_hidden": 32, "attention_heads": 2}.get(slot, 8)

@@ -1,7 +1,7 @@
-"""Laws that every kind of dropout keeps, over every file in configs/dropout/slot at every slot it fits.
+"""Laws that every kind of dropout keeps: each file in configs/dropout/slot, at every slot it fits.
 
-A kind states its law in LAWS: where it fits, which axes its mask varies along, and what becomes of the
-kept and the dropped.
+A kind states its law in LAWS: where it fits, which axes its mask varies along, and what becomes of
+the kept and the dropped.
 """
 
 import math
@@ -29,7 +29,7 @@ B, T = 16, 6
 
 
 class Law(NamedTuple):
-    """`axes` the mask varies along, of B T C in a stream and B T H C with heads; None without a mask.
+    """`axes` that the mask varies along: of BTC in a stream, of BTHC with heads; None: no mask.
 
     `output(x, mask, p)` is what training makes of x, `evaluated(x, p)` what evaluation does.
     """
