@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.adapters.base import Adapter
 
@@ -50,6 +50,22 @@ def merge_adapters(model: Model) -> Model:
     for name, adapter in adapters:
         replace_submodule(model, name, adapter.merge())
     return model
+
+
+def base_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model under the names that they have without adapters, as in its state_dict.
+
+    Parameters and buffers of the adapters' own are left out. The tensors share the model's memory.
+    """
+    prefixes = [f"{name}." for name, m in model.named_modules() if isinstance(m, Adapter)]
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        prefix = next((p for p in prefixes if name.startswith(p)), "")
+        if not prefix:
+            tensors[name] = tensor
+        elif name.startswith(f"{prefix}base_layer."):
+            tensors[prefix + name.removeprefix(f"{prefix}base_layer.")] = tensor
+    return tensors
 
 
 def target_names(model: nn.Module, targets: Sequence[str]) -> list[str]:

@@ -14,7 +14,13 @@ from peft.tuners.oft.layer import Linear as PeftOFTLinear
 from torch import nn
 
 from dropout.multiplicative import MultiplicativeDropout
-from model.adapters import LoRADropAdapter, OrthogonalAdapter, apply_adapters, merge_adapters
+from model.adapters import (
+    LoRADropAdapter,
+    OrthogonalAdapter,
+    apply_adapters,
+    base_tensors,
+    merge_adapters,
+)
 from model.adapters.orthogonal import cayley, rotate
 from model.gpt import GPT, GPTConfig
 
@@ -397,6 +403,19 @@ def test_seeded_adapters_of_one_model_draw_different_masks():
 def test_unknown_targets_are_named_with_the_valid_ones(targets, message):
     with pytest.raises(ValueError, match=message):
         apply_adapters(tiny_gpt(), partial(OrthogonalAdapter, block_size=4), targets)
+
+
+@every_adapter
+def test_base_tensors_are_the_models_own_under_their_old_names(factory):
+    if factory.keywords.get("block_size") == 3:
+        factory = partial(factory, block_size=2)
+    model = tiny_gpt()
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    apply_adapters(model, factory, TARGETS)
+    assert base_tensors(model).keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in base_tensors(model).items())
+    base_tensors(model)["blocks.0.attention.qkv.weight"].zero_()
+    assert torch.all(model.blocks[0].attention.qkv.base_layer.weight == 0)
 
 
 def test_a_model_without_adapters_cannot_be_merged():
