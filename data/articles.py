@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from data.config import DataConfig
 from data.sources import Source
@@ -131,7 +132,7 @@ def _rows(source: Source, config: DataConfig, topics: set[str]) -> Iterator[str]
         )
 
 
-def _column(source: Source, table, name: str, n_before: int, key: str) -> list[str]:
+def _column(source: Source, table: Any, name: str, n_before: int, key: str) -> list[str]:
     if name not in table.column_names:
         raise ValueError(
             f"data.{key}={name} is no field of {source.name}: there are "

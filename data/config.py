@@ -121,7 +121,7 @@ class DataConfig:
             raise ValueError(f"data.{unknown[0]} is no option; there are {', '.join(defaults)}")
         if "source" not in cfg:
             raise ValueError("data.source is missing: choose sample, hub or files")
-        values = {}
+        values: dict[str, Any] = {}
         for name, value in cfg.items():
             if value is None and defaults[name] is None:
                 continue

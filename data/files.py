@@ -1,7 +1,6 @@
 """Directories that are whole or not there, one builder at a time, and hashes of files."""
 
 import fcntl
-import json
 import os
 import shutil
 import socket

@@ -46,17 +46,19 @@ def prepare(cfg: Mapping[str, Any], block_size: int) -> TokenData:
     recipe = _recipe(config, source)
     key = fingerprint(recipe)
     directory = REPOSITORY / Path(config.cache_dir).expanduser() / f"{config.source}-{key[:16]}"
-    if not directory.exists():
-        try:
+    try:
+        if not directory.exists():
             with sole_builder(directory):
                 if not directory.exists():
                     _build(directory, config, source, recipe, block_size)
-        except OSError as error:
-            raise ValueError(
-                f"data.cache_dir={config.cache_dir} can't be written: {error}; make room there or "
-                "choose another directory"
-            ) from error
-    data = open_tokens(directory)
+        data = open_tokens(directory)
+    except OSError as error:
+        raise ValueError(
+            f"data.cache_dir={config.cache_dir} can't be used: {error}; make room there, change "
+            "its owner, or choose another directory"
+        ) from error
+    if data.fingerprint != key:
+        raise ValueError(f"{directory} holds other tokens than its name says: remove it")
     data.check_windows(block_size)
     return data
 
@@ -98,7 +100,7 @@ def _build(
                 )
                 for split in config.splits
             }
-            progress = stack.enter_context(TokenProgress(corpus, config.max_bytes))
+            progress = stack.enter_context(TokenProgress(corpus))
             pieces = _wanted(corpus.pieces(), writers)
             num_proc = config.num_proc or len(os.sched_getaffinity(0))
             for split, tokens in encode_blocks(

@@ -9,7 +9,7 @@ from data.articles import Corpus
 class TokenProgress:
     """Shows how much text was read and how many tokens were made of it, on stderr."""
 
-    def __init__(self, corpus: Corpus, max_bytes: int | None):
+    def __init__(self, corpus: Corpus):
         # Imported late: a warm cache needs no bar, and starts a tenth of a second sooner.
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,7 +23,9 @@ class TokenProgress:
             TimeElapsedColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._progress.add_task(corpus.source.name, total=max_bytes, n_tokens=0)
+        self._task = self._progress.add_task(
+            corpus.source.name, total=corpus.source.n_bytes or corpus.config.max_bytes, n_tokens=0
+        )
         self._n_tokens = 0
 
     def __enter__(self) -> Self:

