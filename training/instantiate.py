@@ -41,14 +41,14 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
     """
     live = isinstance(node, DictConfig | ListConfig)
     plain: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if live else node
-    for path, mapping in _mappings(plain):
+    for path, mapping in list(_mappings(plain)):  # all of it, so that depth is refused first
         _check_keys(path, mapping)
         if "_target_" in mapping:
             _check_target(path, mapping)
     if not (args or kwargs):
         return _made_by_hydra(plain)
-    targeted = isinstance(plain, dict) and "_target_" in plain
-    _require(targeted, "arguments need a _target_ to go to, and this config has none")
+    if not isinstance(plain, dict) or "_target_" not in plain:
+        raise ValueError("arguments need a _target_ to go to, and this config has none")
     # Hydra would merge the arguments into the config, which copies tensors and modules.
     factory = _made_by_hydra({**plain, "_partial_": True})
     if plain.get("_partial_"):
@@ -60,14 +60,26 @@ def read_config(path: Path) -> DictConfig:
     """A stored, resolved config: YAML without tags, aliases or interpolations, or ValueError."""
     try:
         text = read_regular(path, _MAX_BYTES).decode()
-        aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
-        _require(not aliases, "a resolved config has no aliases (*name)")
+        _check_yaml(text)
         config = yaml.safe_load(text)
-        _require(isinstance(config, dict), "a config is a mapping")
+        if not isinstance(config, dict):
+            raise ValueError("a config is a mapping")
         list(_mappings(config))
         return DictConfig(config)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"the config {path} cannot be used: {error}") from error
+
+
+def _check_yaml(text: str) -> None:
+    """Aliases can make a few bytes unfold into gigabytes, and depth makes the parser crawl."""
+    depth = 0
+    for event in yaml.parse(text):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("a resolved config has no aliases (*name)")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"a config may be nested {_MAX_DEPTH} deep, no more")
 
 
 def own_object(target: str) -> Callable[..., Any]:
@@ -106,10 +118,13 @@ def _mappings(node: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, 
 
 def _check_keys(path: str, mapping: dict[Any, Any]) -> None:
     for key, value in mapping.items():
-        _require(isinstance(key, str), f"{path}: the key {key!r} must be text")
-        _require(key != "_args_", f"{path}: _args_ is refused: name each argument")
+        if not isinstance(key, str):
+            raise ValueError(f"{path}: the key {key!r} must be text")
+        if key == "_args_":
+            raise ValueError(f"{path}: _args_ is refused: name each argument")
         kind = _SPECIAL.get(key, object)
-        _require(isinstance(value, kind), f"{path}: {key}={value!r} must be a {kind.__name__}")
+        if not isinstance(value, kind):
+            raise ValueError(f"{path}: {key}={value!r} must be a {kind.__name__}")
 
 
 def _check_target(path: str, mapping: dict[str, Any]) -> None:
@@ -130,22 +145,17 @@ def _check_target(path: str, mapping: dict[str, Any]) -> None:
 
 
 def _made_by_hydra(plain: Any) -> Any:
-    mapped = isinstance(plain, dict | list)
-    _require(mapped, f"a config to instantiate is a mapping or a list, not {plain!r}")
+    if not isinstance(plain, dict | list):
+        raise ValueError(f"a config to instantiate is a mapping or a list, not {plain!r}")
     try:
         return hydra.utils.instantiate(plain, **_all_plain(plain))
     except InstantiationException as error:
-        # Hydra wraps the constructor's own error, whose message is complete by itself.
-        if isinstance(error.__cause__, ValueError):
-            raise error.__cause__ from None
-        raise ValueError(str(error)) from error
+        cause = error.__cause__
+        if cause is None or isinstance(cause, TypeError):  # such as a missing argument
+            raise ValueError(str(error)) from error
+        raise cause from None  # the constructor's own error, which is complete by itself
 
 
 def _all_plain(plain: Any) -> dict[str, str]:
     """Objects get dicts and lists, with no trace of OmegaConf in them."""
     return {} if isinstance(plain, dict) and "_convert_" in plain else {"_convert_": "all"}
-
-
-def _require(fits: bool, message: str) -> None:
-    if not fits:
-        raise ValueError(message)
