@@ -77,6 +77,8 @@ class Config:
     row: str = MISSING
     scale: str = MISSING
     init_from: str | None = MISSING
+    runs_dir: str = MISSING
+    results_dir: str = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

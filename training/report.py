@@ -38,9 +38,7 @@ def run_facts(state: TrainState) -> dict[str, Any]:
         "compile": bool(state.cfg.compile),
         "data": {"fingerprint": data.fingerprint, **data.provenance, **counts},
         "parameters": state.model.n_parameters(),
-        "parameters_trainable": sum(
-            p.numel() for p in state.model.parameters() if p.requires_grad
-        ),
+        "parameters_trainable": sum(p.numel() for p in state.model.parameters() if p.requires_grad),
         "flops_per_token": training_flops_per_token(state.model),
     }
 
@@ -128,7 +126,9 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
     for text in samples[:1]:
         console.print("[bold]sample[/]", text.strip(), highlight=False, markup=False)
     console.print(
-        f"more text: python sample.py --run {run.path} --prompt 'The'", highlight=False, soft_wrap=True
+        f"more text: python sample.py --run {run.path} --prompt 'The'",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
