@@ -75,9 +75,21 @@ RANDOM = [kind for kind, law in LAWS.items() if law.axes and law.evaluated]
 LEARNED = [kind for kind, law in LAWS.items() if law.evaluated is None]
 
 
+def hidden_at(slot: str, batch: int = B) -> Tensor:
+    shape = {"attention_heads": (batch, T, 4, 2), "mlp_hidden": (batch, T, 32)}
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(shape.get(slot, (batch, T, 8)), generator=generator)
+
+
 def places(kinds: list[str]) -> list[tuple[str, str]]:
     """(kind, slot) wherever the kind fits and the slot has a tensor for it to work on."""
     return [(k, slot) for k in kinds for slot in LAWS[k].slots if slot != "attention"]
+
+
+def forms(kinds: list[str]) -> list[tuple[str, str]]:
+    """Of these, one for each shape of tensor: for what cannot depend on the slot's name."""
+    distinct = {(kind, hidden_at(slot).shape): (kind, slot) for kind, slot in places(kinds)}
+    return list(distinct.values())
 
 
 @cache
@@ -100,12 +112,6 @@ def build(make_site: Callable[..., Site]) -> Callable[..., nn.Module]:
         return module.train()
 
     return make
-
-
-def hidden_at(slot: str, batch: int = B) -> Tensor:
-    shape = {"attention_heads": (batch, T, 4, 2), "mlp_hidden": (batch, T, 32)}
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(shape.get(slot, (batch, T, 8)), generator=generator)
 
 
 def call(module: nn.Module, hidden: Tensor, seed: int = 2, mask: bool = True) -> DropoutOutput:
@@ -142,7 +148,7 @@ def test_training_makes_what_the_law_says_of_input_and_mask(
     assert out.hidden.dtype == hidden.dtype
 
 
-@pytest.mark.parametrize(("kind", "slot"), places(KINDS))
+@pytest.mark.parametrize(("kind", "slot"), forms(KINDS))
 def test_asking_for_the_mask_changes_nothing(
     kind: str, slot: str, build: Callable[..., nn.Module]
 ) -> None:
@@ -166,7 +172,7 @@ def test_mask_varies_along_its_axes_and_no_other(
         assert shared == (name not in LAWS[kind].axes), name  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(("kind", "slot"), places(RANDOM))
+@pytest.mark.parametrize(("kind", "slot"), forms(RANDOM))
 def test_drops_at_its_rate(kind: str, slot: str, build: Callable[..., nn.Module]) -> None:
     hidden, module = hidden_at(slot, batch=128), build(kind, slot)
     mask = torch.stack([call(module, hidden, seed).mask for seed in range(8)])
@@ -176,7 +182,7 @@ def test_drops_at_its_rate(kind: str, slot: str, build: Callable[..., nn.Module]
     assert abs(1 - mask.mean().item() - P) < 4 * sigma
 
 
-@pytest.mark.parametrize(("kind", "slot"), places(LEARNED))
+@pytest.mark.parametrize(("kind", "slot"), forms(LEARNED))
 def test_learned_keeps_with_the_probability_of_its_soft_mask(
     kind: str, slot: str, build: Callable[..., nn.Module]
 ) -> None:
@@ -231,7 +237,7 @@ def test_evaluation_is_deterministic(kind: str, slot: str, build: Callable[..., 
         assert torch.equal(out.hidden, hidden * out.mask)
 
 
-@pytest.mark.parametrize(("kind", "slot"), places(KINDS))
+@pytest.mark.parametrize(("kind", "slot"), forms(KINDS))
 def test_the_seed_decides_the_mask(kind: str, slot: str, build: Callable[..., nn.Module]) -> None:
     hidden, module = hidden_at(slot), build(kind, slot)
     first = call(module, hidden, seed=5).hidden
@@ -239,7 +245,7 @@ def test_the_seed_decides_the_mask(kind: str, slot: str, build: Callable[..., nn
     assert torch.equal(first, call(module, hidden, seed=6).hidden) == (kind == "none")
 
 
-@pytest.mark.parametrize(("kind", "slot"), places(RANDOM))
+@pytest.mark.parametrize(("kind", "slot"), forms(RANDOM))
 def test_ends_of_the_range(kind: str, slot: str, build: Callable[..., nn.Module]) -> None:
     hidden = hidden_at(slot).requires_grad_()
     assert torch.equal(call(build(kind, slot, p=0.0), hidden).hidden, hidden)
@@ -263,7 +269,7 @@ def test_shows_its_rate(kind: str, build: Callable[..., nn.Module]) -> None:
     assert f"p={P}" in repr(build(kind, LAWS[kind].slots[0]))
 
 
-@pytest.mark.parametrize(("kind", "slot"), places(KINDS))
+@pytest.mark.parametrize(("kind", "slot"), forms(KINDS))
 @pytest.mark.parametrize("training", [True, False])
 def test_forward_writes_nothing_to_the_module(
     kind: str, slot: str, training: bool, build: Callable[..., nn.Module]
@@ -277,7 +283,7 @@ def test_forward_writes_nothing_to_the_module(
     assert all(torch.equal(weights[name], value) for name, value in module.state_dict().items())
 
 
-@pytest.mark.parametrize(("kind", "slot"), places(KINDS))
+@pytest.mark.parametrize(("kind", "slot"), forms(KINDS))
 def test_stays_in_bfloat16(kind: str, slot: str, build: Callable[..., nn.Module]) -> None:
     hidden = hidden_at(slot).bfloat16()
     for training in (True, False):
@@ -287,10 +293,19 @@ def test_stays_in_bfloat16(kind: str, slot: str, build: Callable[..., nn.Module]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["channel", "alpha", "drop_path", "learned_fourier"])
-def test_compiles_to_one_graph(kind: str, build: Callable[..., nn.Module]) -> None:
-    slot = LAWS[kind].slots[-1] if kind == "drop_path" else "mlp_output"
+@pytest.mark.parametrize("kind", KINDS)
+def test_traces_to_one_graph(kind: str, build: Callable[..., nn.Module]) -> None:
+    slot = LAWS[kind].slots[-1] if LAWS[kind].slots[-1] != "attention" else "mlp_output"
     hidden, module = hidden_at(slot), build(kind, slot)
+    traced = torch.compile(module, fullgraph=True, backend="aot_eager")
+    assert torch.equal(call(traced, hidden).hidden, call(module, hidden).hidden)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # the compiler's own
+@pytest.mark.parametrize("kind", ["channel", "alpha", "learned_fourier"])
+def test_compiles(kind: str, build: Callable[..., nn.Module]) -> None:
+    hidden, module = hidden_at("mlp_output"), build(kind, "mlp_output")
     out = call(torch.compile(module, fullgraph=True), hidden)
     assert out.mask is not None
     torch.testing.assert_close(out.hidden, LAWS[kind].output(hidden, out.mask, P))
