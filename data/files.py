@@ -48,21 +48,20 @@ def _flush_to_disk(path: Path) -> None:
 
 @contextmanager
 def sole_builder(directory: Path) -> Iterator[None]:
-    """One process at a time builds `directory`; another one says who does, and waits.
+    """One process at a time builds beside `directory`; another one says who does, and waits.
 
-    The kernel lets go of the lock when its holder ends, however it ends. The empty-looking
-    `.lock` file stays: removing it would race with the next process.
+    The kernel lets go of the lock when its holder ends, however it ends. The file `.lock` stays:
+    removing it would race with the next process.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_name(f"{directory.name}.lock").open("a+") as lock:
+    with (directory.parent / ".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            owner = lock.read().strip() or "another process"
-            print(f"waiting for {owner}, which is preparing {directory}", file=sys.stderr)
+            print(f"waiting for {lock.read().strip() or 'another process'}", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}, which makes {directory}")
         lock.flush()
         yield

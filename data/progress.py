@@ -24,7 +24,9 @@ class TokenProgress:
             console=Console(stderr=True),
         )
         self._task = self._progress.add_task(
-            corpus.source.name, total=corpus.source.n_bytes or corpus.config.max_bytes, n_tokens=0
+            corpus.config.source,
+            total=corpus.config.max_bytes or corpus.source.n_bytes,
+            n_tokens=0,
         )
         self._n_tokens = 0
 

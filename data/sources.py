@@ -53,12 +53,16 @@ class Source:
         """The records, as Arrow tables of a few each. ValueError where they can't be read."""
         try:
             yield from self.load().with_format("arrow").iter(batch_size=64)
+        except StopIteration:
+            return  # what `datasets` raises for files without a record
         except ValueError as error:
             raise ValueError(f"{self.name} can't be read: {error}") from error
         # Each reader fails in its own way (lzma, zlib, pyarrow, fsspec, datasets): one answer.
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{self.name} can't be read, is it damaged? {what}") from error
+            raise ValueError(
+                f"{self.name} can't be read ({what}); if it is damaged, fetch it again"
+            ) from error
 
 
 def open_source(config: DataConfig) -> Source:
@@ -199,10 +203,13 @@ def _matching(pattern: str) -> list[Path]:
 
 
 def _reader(path: Path) -> str:
-    suffixes = [suffix for suffix in path.suffixes if suffix not in COMPRESSIONS]
-    if not path.is_file() or not suffixes or suffixes[-1] not in READERS:
+    """Which of the READERS opens a file, by its name."""
+    plain = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    reader = READERS.get(plain.suffix)
+    # `datasets` can't unpack parquet on the way, and a parquet file is compressed inside.
+    if not path.is_file() or reader is None or (reader == "parquet" and plain != path):
         raise ValueError(
-            f"data.paths={path} must be a file named {', '.join(READERS)}, with or without "
+            f"data.paths={path} must be a .parquet, or a .jsonl, .json or .txt with or without "
             f"{', '.join(COMPRESSIONS)} after it"
         )
-    return READERS[suffixes[-1]]
+    return reader
