@@ -18,7 +18,13 @@ from omegaconf import DictConfig
 from hydra_plugins._jobs import Job, job_environment
 
 # What makes a sweep of a command line; left out, the same line runs one job.
-SWEEP_OVERRIDES = ("hydra.mode=", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
+SWEEP_OVERRIDES = (
+    "hydra.mode=",
+    "hydra.sweeper",
+    "hydra/sweeper",
+    "hydra.launcher",
+    "hydra/launcher",
+)
 LONGEST_NAME = 160
 
 

@@ -1,0 +1,180 @@
+"""Sweeps of a toy run, with real processes and real signals."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hydra_plugins._jobs import THREADS
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = REPOSITORY / "configs"
+TOY = Path(__file__).with_name("toy.py")
+PATIENCE_S = 60
+
+
+class ToySweep:
+    """A sweep started as a person starts it; its folder of logs is `runs`."""
+
+    def __init__(self, runs: Path, *overrides: str, **environment: str) -> None:
+        self.runs = runs
+        self.process = subprocess.Popen(
+            [sys.executable, str(TOY), "--config-dir", str(CONFIGS), *overrides, f"runs={runs}"],
+            env={name: value for name, value in os.environ.items() if name not in THREADS}
+            | {"PYTHONPATH": str(REPOSITORY)}
+            | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def ended(self) -> tuple[int, str]:
+        output, _ = self.process.communicate(timeout=PATIENCE_S)
+        print(output)  # for the report of a test that fails
+        return self.process.returncode, output
+
+    def log(self, *parts: str) -> str:
+        """The one log whose name has all `parts`."""
+        found = [log for log in self.runs.glob("*.log") if all(part in log.name for part in parts)]
+        return found[0].read_text() if found else ""
+
+    def fact(self, name: str, *parts: str) -> str:
+        """What a job said of itself, once it has."""
+        said = until(lambda: re.findall(rf"\b{name}=(\S+)", self.log(*parts)))
+        return said[-1]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., ToySweep]]:
+    sweeps: list[ToySweep] = []
+
+    def start_one(*overrides: str, **environment: str) -> ToySweep:
+        sweeps.append(ToySweep(tmp_path / "runs", *overrides, **environment))
+        return sweeps[-1]
+
+    yield start_one
+    for sweep in sweeps:
+        sweep.process.kill()
+        sweep.process.communicate()
+
+
+def until(ready: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := ready()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def alive(pid: str) -> bool:
+    """Whether the process runs: one that nobody has reaped yet does not."""
+    stat = Path("/proc", pid, "stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_failed_job_leaves_the_others_alone_and_its_own_log_says_why(start):
+    code, output = (sweep := start("sweep=rows", "hydra.launcher.workers=2")).ended()
+    assert code == 1
+    assert "2 finished, 4 failed" in output
+    assert "exit 1: RuntimeError: the reason" in output
+    assert "killed (SIGKILL)" in output
+    assert "Traceback" not in output
+    for seed in ("seed=1", "seed=2"):
+        assert "RuntimeError: the reason" in sweep.log(seed, "kind=raises")
+        assert "ran from" in sweep.log(seed, "kind=ends")
+    order = re.findall(r"seed=(\d) kind=\w+  started", output)
+    assert order == ["1"] * 3 + ["2"] * 3
+
+
+def test_a_job_is_one_run_of_the_sweep_in_a_process_group_of_its_own(start):
+    code, output = (sweep := start("sweep=rows", "kind=ends", "seed=5")).ended()
+    assert code == 0
+    assert "1 finished" in output
+    assert sweep.fact("table") == "rows"  # what the sweep's file says holds for its jobs
+    assert sweep.fact("pid") == sweep.fact("group") != str(sweep.process.pid)
+    assert "hydra.mode=RUN" in sweep.log()
+
+
+def test_workers_run_at_the_same_time_and_share_the_threads(start, tmp_path):
+    (tmp_path / "place").mkdir()
+    sweep = start(
+        "-m",
+        "seed=1,2",
+        "kind=meets",
+        f"place={tmp_path / 'place'}",
+        "hydra.launcher.workers=2",
+        MKL_NUM_THREADS="7",
+    )
+    assert sweep.ended()[0] == 0
+    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    for seed in (1, 2):
+        assert sweep.fact("threads", f"seed={seed}") == f"{share}/7"  # what the person set holds
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_lets_the_running_job_save_and_starts_no_other(start, number):
+    sweep = start("-m", "kind=waits", "seed=1,2")
+    sweep.fact("pid", "seed=1")
+    sweep.process.send_signal(number)
+    code, output = sweep.ended()
+    assert code == 75
+    assert "saved on [2]" in sweep.log("seed=1")
+    assert sweep.log("seed=2") == ""
+    assert "1 interrupted, 1 not started" in output
+    assert f"to go on: python {TOY}" in output
+
+
+def test_a_second_signal_stops_at_once(start):
+    sweep = start("-m", "kind=stubborn", "seed=1,2")
+    pid = sweep.fact("pid", "seed=1")
+    sweep.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert alive(pid)
+    sweep.process.send_signal(signal.SIGINT)
+    assert sweep.ended()[0] == 75
+    assert not alive(pid)
+
+
+def test_a_job_that_was_interrupted_ends_the_sweep(start):
+    code, output = start("-m", "kind=interrupted", "seed=1,2").ended()
+    assert code == 75
+    assert "1 interrupted, 1 not started" in output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel to tell the child")
+def test_no_job_outlives_a_sweep_that_is_killed(start):
+    sweep = start("-m", "kind=waits", "seed=1,2")
+    pid = sweep.fact("pid", "seed=1")
+    sweep.process.kill()
+    until(lambda: not alive(pid))
+    assert "saved on [15]" in sweep.log("seed=1")
+
+
+def test_no_helper_outlives_its_job(start):
+    sweep = start("-m", "kind=leaves")
+    helper = sweep.fact("helper")
+    assert sweep.ended()[0] == 0
+    assert not alive(helper)
+
+
+def test_a_sweep_run_again_goes_on_in_the_same_logs(start):
+    start("-m", "kind=raises").ended()
+    code, output = (sweep := start("-m", "kind=raises")).ended()
+    assert code == 1
+    assert sweep.log().count("Traceback") == 2
+
+
+@pytest.mark.parametrize("workers", ["0", "two", "1.5", "true"])
+def test_workers_must_be_a_number_of_jobs(start, workers):
+    code, output = (sweep := start("-m", "seed=1,2", f"hydra.launcher.workers={workers}")).ended()
+    assert code == 2
+    assert f"hydra.launcher.workers={workers}".lower() in output.lower()
+    assert not sweep.log()
