@@ -24,10 +24,10 @@ class LoRADropAdapter(Adapter):
     0, so that the adapter starts as its base layer; A is uniform in +-1 / sqrt(in_features).
     `dropout_rate=0` is plain LoRA.
 
-    The two scalings are both as documented by the source, and together they do not preserve the
-    expectation: E[c] is 1 in training, while evaluation has 1 - p, so that the branch is weaker there by
-    that factor. `scale_in_evaluation=False` gives c = 1, the expectation of training. `merge` folds in
-    whichever of the two evaluation uses.
+    Both scalings are as the source documents them, and together they do not preserve the expectation:
+    E[c] is 1 in training and 1 - p in evaluation, where the branch is weaker by that factor.
+    `scale_in_evaluation=False` gives c = 1, the expectation of training. `merge` folds in whichever of
+    the two evaluation uses.
 
     Random stream: `seed=None` draws from torch's default generator. The training step seeds that one
     anew at every step, so a resumed run repeats its masks. With a `seed`, the adapter has a stream of
@@ -36,9 +36,9 @@ class LoRADropAdapter(Adapter):
 
     Source: the LoRA paper (arXiv 2106.09685) and AiDotNet's `LoRADropAdapter`.
 
-    Raises ValueError if `base_layer` is None or has no in_features and out_features, if `rank` is not
-    in [1, min(in_features, out_features)], if `dropout_rate` is not in [0, 1), if `alpha` is 0 (a negative
-    one means alpha = rank), and at `merge` if the base layer is not linear.
+    A negative `alpha` means alpha = rank. Raises ValueError if `base_layer` is None or has no
+    in_features and out_features, if `rank` is not in [1, min(in_features, out_features)], if
+    `dropout_rate` is not in [0, 1), if `alpha` is 0, and at `merge` if the base layer is not linear.
     """
 
     generator_state: Tensor

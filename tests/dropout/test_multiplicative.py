@@ -85,7 +85,7 @@ def test_a_rate_out_of_range_is_named(p):
 
 @pytest.mark.parametrize("shape", [(4, 4), (2, 3, 4), (2, 2, 2, 4, 4)])
 def test_a_wrong_shape_is_named(shape):
-    with pytest.raises(ValueError, match="blocks has shape .*must be"):
+    with pytest.raises(ValueError, match=r"blocks has shape .*must be"):
         MultiplicativeDropout(0.5)(torch.zeros(shape))
 
 

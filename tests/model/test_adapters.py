@@ -128,10 +128,7 @@ def test_training_is_the_documented_equation(component):
     hidden = torch.randn(2, 3, 24)
     a, b = adapter.lora_a, adapter.lora_b
     low = hidden @ a.T
-    if component == "rank":
-        branch = (low * mask[0]) @ b.T
-    else:
-        branch = (low @ b.T) * mask[:, 0]
+    branch = (low * mask[0]) @ b.T if component == "rank" else (low @ b.T) * mask[:, 0]
     expected = base(hidden) + alpha / rank * branch / (1 - p)
     torch.testing.assert_close(adapter(hidden), expected)
 
@@ -220,7 +217,7 @@ def test_lora_names_what_is_wrong(change, message):
 def test_only_a_linear_base_can_be_merged_into():
     nested = LoRADropAdapter(LoRADropAdapter(nn.Linear(24, 10), 4, 0.1), 4, 0.1)
     with pytest.raises(
-        ValueError, match="base_layer=LoRADropAdapter must be an nn.Linear to merge"
+        ValueError, match=r"base_layer=LoRADropAdapter must be an nn\.Linear to merge"
     ):
         nested.merge()
 
@@ -331,7 +328,7 @@ def test_rotation_names_what_is_wrong(arguments, message):
 
 
 def test_a_rotation_needs_a_linear_layer():
-    with pytest.raises(ValueError, match="base_layer=Embedding must be an nn.Linear"):
+    with pytest.raises(ValueError, match=r"base_layer=Embedding must be an nn\.Linear"):
         OrthogonalAdapter(nn.Embedding(24, 10), block_size=4)
 
 
