@@ -1,11 +1,14 @@
 """A run's directory in, its model out."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from omegaconf import DictConfig
 
+from data.batches import Batches
+from data.prepare import TokenData, prepare
 from model.gpt import GPT
 from training.checkpoint import Checkpoint, best_checkpoint, latest_checkpoint
 from training.device import Machine, choose_machine
@@ -22,6 +25,21 @@ class LoadedRun:
     machine: Machine
     model: GPT
     checkpoint: Checkpoint
+
+    @property
+    def forward(self) -> GPT:
+        return self.model
+
+    @cached_property
+    def data(self) -> TokenData:
+        """The tokens that the run was trained on, prepared again if the cache has lost them."""
+        return prepare(self.cfg.data, self.cfg.model.block_size)
+
+    @cached_property
+    def batches(self) -> dict[str, Batches]:
+        """Windows of every split that the data has."""
+        splits, block_size = self.data.manifest["splits"], self.cfg.model.block_size
+        return {s: Batches(self.data.tokens(s), block_size, self.machine.device) for s in splits}
 
     @property
     def step(self) -> int:

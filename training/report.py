@@ -11,7 +11,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from data.prepare import TokenData
 from data.tokenizer import load_tokenizer
 from model.flops import training_flops_per_token
 from training import provenance
@@ -24,23 +26,33 @@ console = Console(stderr=True)
 
 def run_facts(state: TrainState) -> dict[str, Any]:
     """What is known of a run before its first step, as its record has it."""
-    data = state.data
-    counts = {
-        f"{split}_{unit}": count(split)
-        for split in state.batches
-        for unit, count in (("tokens", data.n_tokens), ("bytes", data.n_bytes))
-    }
     return {
         "code": provenance.code_facts(),
         "versions": provenance.versions(),
         "device": provenance.device_facts(state.machine.device),
         "dtype": state.machine.dtype_name,
         "compile": bool(state.cfg.compile),
-        "data": {"fingerprint": data.fingerprint, **data.provenance, **counts},
+        "data": data_facts(state.data),
         "parameters": state.model.n_parameters(),
         "parameters_trainable": sum(p.numel() for p in state.model.parameters() if p.requires_grad),
         "flops_per_token": training_flops_per_token(state.model),
     }
+
+
+def data_facts(data: TokenData) -> dict[str, Any]:
+    """Where a run's tokens come from, and how many there are."""
+    manifest, source = data.manifest, data.manifest["source"]
+    facts = {
+        "fingerprint": data.fingerprint,
+        "source": source.get("repo", source["kind"]),
+        "revision": source.get("revision") or source.get("package"),
+        "origin": source,
+        "files": {split: facts["sha256"] for split, facts in manifest["splits"].items()},
+        "tokenizer": manifest["tokenizer"],
+    }
+    for split in ("train", "val"):
+        facts |= {f"{split}_tokens": data.n_tokens(split), f"{split}_bytes": data.n_bytes(split)}
+    return facts
 
 
 class StepsBar:
@@ -124,7 +136,7 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
             table.add_row(f"[bold]{name}[/]", value)
     console.print(table)
     for text in samples[:1]:
-        console.print("[bold]sample[/]", text.strip(), highlight=False, markup=False)
+        console.print(Text("sample  ", style="bold"), Text(text.strip()))
     console.print(
         f"more text: python sample.py --run {run.path} --prompt 'The'",
         highlight=False,

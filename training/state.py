@@ -18,6 +18,7 @@ from model.init import init_weights
 from model.slots import SLOTS
 from training.checkpoint import Checkpoint, checkpoint_name, write_checkpoint
 from training.device import Machine, choose_machine
+from training.finetune import add_adapters, load_base
 from training.instantiate import instantiate
 from training.optimizer import build_optimizer
 
@@ -60,6 +61,7 @@ class TrainState:
         """The state before the first step. ValueError where the config does not hold together."""
         machine = choose_machine(cfg.device, cfg.dtype)
         model = build_model(cfg)  # before the data: its errors are quick, preparing can be long
+        load_base(model, cfg)
         data = prepare(cfg.data, cfg.model.block_size) if data is None else data
         model.to(machine.device)
         options = {k: v for k, v in cfg.optimizer.items() if k != "grad_clip"}
@@ -109,7 +111,7 @@ class TrainState:
 
 
 def build_model(cfg: DictConfig) -> GPT:
-    """The model of a config on the CPU, with its initial weights.
+    """The model of a config on the CPU, with its adapters and its initial weights.
 
     ValueError where a dropout does not fit its slot, naming both.
     """
@@ -117,6 +119,7 @@ def build_model(cfg: DictConfig) -> GPT:
     dropouts = {s: instantiate(cfg.dropout[s]) for s in SLOTS if cfg.dropout.get(s) is not None}
     model = GPT(shape, dropouts)
     init_weights(model, cfg.seed, shape.n_layer, shape.activation)
+    add_adapters(model, cfg)
     return model
 
 

@@ -1,0 +1,42 @@
+"""Write text with a trained run: python sample.py --run DIR --prompt "The"."""
+
+import argparse
+
+from training.cli import run_cli
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", required=True, metavar="DIR", help="a run's directory")
+    parser.add_argument("--prompt", default="The", help="text to go on from")
+    parser.add_argument("--tokens", type=int, default=200, help="how many to write")
+    parser.add_argument("--samples", type=int, default=1, help="how many texts")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest")
+    parser.add_argument("--top-k", type=int, default=200, help="draw among the k likeliest")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    args = parser.parse_args()
+
+    from data.tokenizer import load_tokenizer
+    from training.load import load_run
+    from training.sample import generate
+
+    run = load_run(args.run, args.checkpoint, args.device)
+    tokenizer = load_tokenizer(run.model.cfg.vocab_size)
+    prompt = tokenizer.encode(args.prompt)
+    for number in range(args.samples):
+        tokens = generate(
+            run.model,
+            run.machine,
+            prompt,
+            args.tokens,
+            temperature=args.temperature,
+            top_k=args.top_k,
+            seed=args.seed + number,
+        )
+        print(args.prompt + tokenizer.decode(tokens))
+
+
+if __name__ == "__main__":
+    run_cli(main)
