@@ -15,10 +15,10 @@ def loss(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of ones, to three places; powers of ten where that would say 0.000."""
-    if value is not None and 0 < value < 5e-4:
-        return f"{value:.2e}".replace("e-0", "e-")
-    return loss(value)
+    """A share of ones, to four places; powers of ten where that would say 0.0000."""
+    if value is None:
+        return NOTHING
+    return f"{value:.2e}".replace("e-0", "e-") if 0 < value < 5e-5 else f"{value:.4f}"
 
 
 def signed(value: float) -> str:
@@ -54,8 +54,8 @@ def quantity(value: float | None) -> str:
     power = 0
     while abs(value) >= 999.5 and power < len(prefixes) - 1:
         value, power = value / 1000, power + 1
-    places = 0 if power == 0 and value == int(value) or abs(value) >= 99.95 else 1
-    return f"{value:.{2 if abs(value) < 9.995 and places else places}f}{prefixes[power]}"
+    places = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{places}f}{prefixes[power]}"
 
 
 def duration(seconds: float | None) -> str:

@@ -1,6 +1,5 @@
 """The head of a table's page: what was run, on what, by which code."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +28,8 @@ def _summary(table: Table) -> str:
     with_runs = sum(bool(runs.finished) for runs in table.rows.values())
     text = f"{len(finished)} finished runs, {with_runs} of {len(table.rows)} rows"
     if finished:
-        text += f", seeds {seed_list({record.seed for record in finished})}; "
+        seeds = {record.seed for record in finished}
+        text += f", seed{'s' * (len(seeds) > 1)} {seed_list(seeds)}; "
         facts = [f"scale {finished[0].get('config.scale')}"]
         facts += [f"data {_values(finished, 'data.source')}", f"{finished[0].get('dtype')} on"]
         text += f"{', '.join(facts)} {finished[0].get('device.kind').upper()}; "
@@ -101,16 +101,17 @@ def _versions(records: list[Record], package: str) -> str:
 
 
 def _other_settings(table: Table) -> str:
-    """Settings besides the ones that the rows are about: what an unfair comparison would hide in."""
+    """Settings that differ and are not what the rows are about: where unfairness would hide."""
     firsts = [runs.finished[0] for runs in table.rows.values() if runs.finished]
     said = []
     for setting, groups in config_differences(firsts):
         if setting.split(".")[0] in table.spec.varies:
             continue
         values = sorted(groups, key=lambda value: -len(groups[value]))
-        odd = [
-            f"{json.loads(value)} in {', '.join(table.rows[r.row].row.label for r in groups[value])}"
-            for value in values[1:]
-        ]
-        said.append(f"`{setting}`: {json.loads(values[0])}, but {'; '.join(odd)}")
+        odd = [f"{value} in {_labels(table, groups[value])}" for value in values[1:]]
+        said.append(f"`{setting}`: {values[0]}, but {', '.join(odd)}")
     return cell("; ".join(said), most=1000) or "nothing"
+
+
+def _labels(table: Table, records: list[Record]) -> str:
+    return ", ".join(table.rows[record.row].row.label for record in records)

@@ -1,4 +1,4 @@
-"""Records of runs, read and checked: `<row>/seed<k>.json`, or `<row>/seed<k>-<hash>/record.json`."""
+"""Records of runs, read and checked: <row>/seed<k>.json or <row>/seed<k>-<hash>/record.json."""
 
 import json
 import math
@@ -63,8 +63,9 @@ _FINISHED_RECORD: dict[str, tuple[type, ...]] = {
     "curve": (list,),
     **{METRICS[name]: _NUMBER for name in ("train", "val", "train_stderr", "val_stderr")},
     **{METRICS[name]: _NUMBER for name in ("best_val", "best_step", "epoch", "time_s")},
-    **{METRICS[name]: _NUMBER for name in ("parameters", "trainable", "flops_per_token")},
-    METRICS["tokens_per_s"]: _NUMBER,
+    **{METRICS[name]: _NUMBER for name in ("flops_per_token", "tokens_per_s")},
+    "parameters": (int,),
+    "parameters_trainable": (int,),
 }
 # Absent where there is nothing to measure (ones without a learned mask) or no way to measure it.
 _OPTIONAL: dict[str, tuple[type, ...]] = {
@@ -161,7 +162,9 @@ def _check_entries(path: Path, content: Any, rules: Mapping[str, tuple[type, ...
             value = value[key]
         # bool is an int to Python, not to a table.
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            wanted = " or ".join(_NAMES[kind] for kind in types)
+            # Where any number will do, the integer goes without saying.
+            kinds = [kind for kind in types if kind is not int or float not in types]
+            wanted = " or ".join(_NAMES[kind] for kind in kinds)
             raise ValueError(f"{path}: `{entry}` is {_kind(value)}, it must be {wanted}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{path}: `{entry}`={value} must be finite: the run is not a result")

@@ -27,29 +27,29 @@ def reproduction(table: Table) -> str:
     counts = Counter(verdict for _, _, verdict in judged)
     contradicted = [_claim_text(table, claim) for claim, _, v in judged if v == CONTRADICTED]
     open_ones = len(judged) - counts[CONTRADICTED] - counts[REPRODUCED]
-    failed = f"Contradicted: {'; '.join(contradicted)}." if contradicted else ""
+    failed = f" Contradicted: {'; '.join(contradicted)}." if contradicted else ""
     text = (
         f"Of {len(judged)} published orders, our runs contradict **{counts[CONTRADICTED]}**, leave "
-        f"**{open_ones}** open and reproduce **{counts[REPRODUCED]}**. {failed}\n\nAn order counts as "
-        f"contradicted or reproduced only from {MIN_SEEDS} shared seeds on, where our interval leaves out "
-        "zero and the p, Holm-corrected over this table, agrees. The published side is one seed and "
-        "has no interval."
+        f"**{open_ones}** open and reproduce **{counts[REPRODUCED]}**.{failed}\n\n"
+        f"An order is contradicted or reproduced only from {MIN_SEEDS} shared seeds on, where our "
+        "interval leaves out zero and the p, Holm-corrected over this table, agrees. The published "
+        "side is one seed and has no interval."
     )
-    header = ["lower < higher", "in", "published", "ours, difference", f"{PERCENT} interval", "n"]
+    header = ["lower < higher", "in", "published", "our difference", f"{PERCENT} interval", "n"]
     lines = [_claim_cells(table, *judgement) for judgement in judged]
-    claims = markdown([*header, "reads"], lines, left=(1, 6))
+    claims = markdown([*header, "verdict"], lines, left=(1, 6))
     parts = ["## What did not reproduce, and what did", text, claims]
     return "\n\n".join([*parts, *_disputes(table), _orders(table)])
 
 
 def judge(table: Table) -> list[tuple[Claim, Compared, str]]:
     """Each published order with our paired difference (lower - higher) and the verdict."""
-    judged = []
-    for metric in dict.fromkeys(claim.metric for claim in table.spec.claims):
-        claims = [claim for claim in table.spec.claims if claim.metric == metric]
-        pairs = [(claim.lower, claim.higher) for claim in claims]
-        for claim, found in zip(claims, compare(table, pairs, metric), strict=True):
-            judged.append((claim, found, _VERDICTS.get(found.reading, found.reading)))
+    claims = table.spec.claims
+    found = compare(table, [(claim.lower, claim.higher, claim.metric) for claim in claims])
+    judged = [
+        (claim, one, _VERDICTS.get(one.reading, one.reading))
+        for claim, one in zip(claims, found, strict=True)
+    ]
     last = len(_ORDER)
 
     def failures_first(judgement: tuple[Claim, Compared, str]) -> int:
@@ -91,14 +91,14 @@ def _disputes(table: Table) -> list[str]:
             if below is not None and above is not None and below > above:
                 show = share if claim.metric == "ones" else loss
                 said.append(
-                    f"{_claim_text(table, claim)} is the other way round in the document's "
-                    f"{version} table ({show(below)} and {show(above)})"
+                    f"in its {version} table {claim.metric} of {lower.label} is {show(below)}, "
+                    f"above the {show(above)} of {higher.label}"
                 )
-    return [f"The published side is not of one mind: {'; '.join(said)}."] if said else []
+    return [f"The document is not of one mind: {'; '.join(said)}."] if said else []
 
 
 def _orders(table: Table) -> str:
-    """The rows by val loss, as published and as ours; ours joins only what the interval separates."""
+    """The rows by val loss, as published and ours; ours has `<` only where it is supported."""
     published = [
         (value, runs.row.label)
         for runs in table.rows.values()
@@ -107,13 +107,13 @@ def _orders(table: Table) -> str:
     means = {name: runs.mean("val") for name, runs in table.rows.items()}
     known = {name: mean for name, mean in means.items() if mean is not None}
     names = sorted(known, key=known.__getitem__)
-    steps = compare(table, list(pairwise(names)), "val")
+    steps = compare(table, [(row, other, "val") for row, other in pairwise(names)])
     ours = table.rows[names[0]].row.label if names else NOTHING
     for step in steps:
         sign = "<" if step.reading == "lower" else "≈"
         ours += f" {sign} {step.other.row.label}"
     return (
-        "By val loss, lowest first; in ours, ≈ stands where the runs do not separate neighbours:\n\n"
+        "By val loss, lowest first; ≈ stands where our runs do not separate neighbours:\n\n"
         f"- published: {' < '.join(label for _, label in sorted(published))}\n"
         f"- ours: {ours}"
     )

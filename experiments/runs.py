@@ -58,7 +58,7 @@ class RowRuns:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's description with its runs; `strangers` are records of rows that it does not have."""
+    """A table's description and runs; `strangers` are records of rows that it does not have."""
 
     spec: TableSpec
     rows: dict[str, RowRuns]
@@ -108,10 +108,13 @@ class Compared:
     reading: Reading | str
 
 
-def compare(table: Table, pairs: Sequence[tuple[str, str]], metric: str) -> list[Compared]:
-    """Paired differences of (row, other) pairs in a metric; Holm's correction spans the list."""
-    sides = [(table.rows[row], table.rows[other]) for row, other in pairs]
-    found = [paired_difference(a.values(metric), b.values(metric)) for a, b in sides]
+def compare(table: Table, wanted: Sequence[tuple[str, str, str]]) -> list[Compared]:
+    """Paired differences of (row, other, metric); Holm's correction spans the list."""
+    sides = [(table.rows[row], table.rows[other]) for row, other, _ in wanted]
+    found = [
+        paired_difference(a.values(metric), b.values(metric))
+        for (a, b), (_, _, metric) in zip(sides, wanted, strict=True)
+    ]
     corrected = holm([None if difference is None else difference.p for difference in found])
     return [
         Compared(a, b, d, p, _missing(a, b) if d is None else reading(d, p))
@@ -127,7 +130,7 @@ def _missing(row: RowRuns, other: RowRuns) -> str:
 
 
 def best_row(table: Table, names: Sequence[str], metric: str) -> str | None:
-    """The row with the lowest mean over the seeds that all finished ones share; None without any."""
+    """The row with the lowest mean over the seeds that all finished ones share, if any."""
     candidates = {name: table.rows[name].values(metric) for name in names}
     candidates = {name: values for name, values in candidates.items() if values}
     common = set.intersection(*map(set, candidates.values())) if candidates else set()
@@ -144,4 +147,4 @@ def compared_with(
     if other is None:
         return None, []
     names = comparison.rows or tuple(table.rows)
-    return other, compare(table, [(name, other) for name in names if name != other], metric)
+    return other, compare(table, [(name, other, metric) for name in names if name != other])

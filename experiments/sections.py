@@ -19,7 +19,7 @@ from experiments.formats import (
 )
 from experiments.runs import Compared, RowRuns, Table, compared_with
 from experiments.spec import Comparison
-from experiments.statistics import LEVEL, MIN_SEEDS, root_mean_square
+from experiments.statistics import ALPHA, LEVEL, MIN_SEEDS, root_mean_square
 
 PERCENT = f"{LEVEL:.0%}"
 OUTCOMES = {"val": "final val loss", "best_val": "best val loss"}
@@ -56,13 +56,13 @@ def final_loss(table: Table) -> str:
     )
     if any(len(runs.finished) == 1 for runs in table.rows.values()):
         text += (
-            " One seed has no such interval: ± is then the standard error of the evaluation windows "
-            "alone, which says nothing about another seed."
+            " One seed has no such interval: ± is then the standard error of its evaluation "
+            "windows alone, which says nothing about another seed."
         )
     if has_ones:
         text += (
-            " Ones is the share of ones in the rounded masks: of one stochastic draw as in training, "
-            "and of evaluation's rounding."
+            " Ones is the share of ones in the rounded masks: of one stochastic draw as in "
+            "training, and of evaluation's rounding."
         )
     return f"## Final loss\n\n{text}\n\n{markdown(header, _rows(table, len(header) - 1, cells))}"
 
@@ -85,8 +85,8 @@ def best_loss(table: Table) -> str:
         interval = bounds(runs.interval("best_val")) if len(runs.finished) > 1 else "one seed"
         cells[name] = [loss(best), interval, at, loss(runs.mean("best_train")), rise]
     text = (
-        "The lowest val loss among a run's evaluations, as early stopping would have kept it. It is "
-        "chosen on the windows that measure it, so it flatters every row a little."
+        "The lowest val loss among a run's evaluations, as early stopping would have kept it. It "
+        "is chosen on the windows that measure it, so it flatters every row a little."
     )
     return f"## Best val loss\n\n{text}\n\n{markdown(header, _rows(table, len(header) - 1, cells))}"
 
@@ -103,10 +103,10 @@ def certainty(table: Table) -> str:
             *(loss(root_mean_square(error)) for error in errors),
         ]
     text = (
-        "Spread is the standard deviation from seed to seed; windows is the standard error that one "
-        "run's figure has from its sample of evaluation windows. Each seed draws its own windows, so "
-        "the spread contains that error; rows of one seed share them, so paired differences have "
-        "less of it."
+        "Spread is the standard deviation from seed to seed; windows is the standard error that "
+        "one run's figure has from its sample of evaluation windows. Each seed draws its own "
+        "windows, so the spread contains that error; rows of one seed share them, so paired "
+        "differences have less of it."
     )
     table_text = markdown(header, _rows(table, len(header) - 1, cells))
     return f"## How sure one figure is\n\n{text}\n\n{table_text}"
@@ -118,8 +118,8 @@ def differences(table: Table) -> str:
         "Row minus the other, seed by seed: below zero, the row is better. Rows of one seed share "
         "batches, evaluation windows and, where shapes agree, initial weights. Intervals are "
         f"{PERCENT}, Student's t; p is the paired t test's, Holm-corrected over its table. *Lower* "
-        f"and *higher* are said only from {MIN_SEEDS} shared seeds on, where the interval leaves out "
-        f"zero and p is below {1 - LEVEL:.2f}."
+        f"and *higher* are said only from {MIN_SEEDS} shared seeds on, where the interval leaves "
+        f"out zero and p is below {ALPHA:.2f}."
     )
     parts = [f"## Paired differences\n\n{text}"]
     for metric in OUTCOMES:
@@ -140,7 +140,7 @@ def _comparison(table: Table, comparison: Comparison, metric: str) -> str:
             f"Chosen: **{table.rows[other].row.label}**, lowest in mean {OUTCOMES[metric]} of "
             f"{labels}. It was chosen on these same runs, which favours it a little."
         )
-    header = ["row", "difference", f"{PERCENT} interval", "p (Holm)", "n", "reads"]
+    header = ["row", "difference", f"{PERCENT} interval", "p (Holm)", "n", "verdict"]
     texts.append(markdown(header, [_difference_cells(one) for one in compared], left=(5,)))
     texts += _common_seeds(compared)
     return "\n\n".join([title, *texts])

@@ -24,7 +24,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: `name` is the config's `row`, `label` what is printed, `family` what shares a colour."""
+    """A row: `name` is the config's `row`, `label` is printed, a `family` shares its colour."""
 
     name: str
     label: str
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired differences of `rows` (default: all) against one row, or against the best of several."""
+    """Paired differences of `rows` (default: all) against a row, or the best of several."""
 
     against: str | None = None
     best_of: tuple[str, ...] = ()

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
+import numpy as np
+from scipy import special
 
-LEVEL = 0.95
+ALPHA = 0.05
+LEVEL = 1 - ALPHA
 MIN_SEEDS = 3  # below, no p and no direction: too few to correct for a long table
 
 Reading = Literal["lower", "higher", "not resolved", "too few seeds"]
@@ -55,14 +56,14 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     if n == 1:
         return Interval(mean, None, None, None, 1)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, sd, n)
 
 
 def paired_difference(
     row: Mapping[int, float], other: Mapping[int, float], level: float = LEVEL
 ) -> PairedDifference | None:
-    """Compare two rows, each seed -> value, over the seeds that both have; None where none is shared.
+    """Compare two rows, each seed -> value, over the seeds that both have; None without any.
 
     The p-value is the two-sided paired t test's, left out below MIN_SEEDS.
     """
@@ -79,28 +80,32 @@ def _paired_p(difference: Interval) -> float | None:
     if difference.sd == 0:  # t is 0/0 for rows that are equal on every seed, infinite otherwise
         return 1.0 if difference.mean == 0 else 0.0
     t = difference.mean / (difference.sd / math.sqrt(difference.n))
-    return float(2 * stats.t.sf(abs(t), difference.n - 1))
+    return float(2 * special.stdtr(difference.n - 1, -abs(t)))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction over the p-values that are there; the gaps stay gaps."""
-    known = [p for p in p_values if p is not None]
-    if not known:
-        return [None] * len(p_values)
-    adjusted = iter(multipletests(known, method="holm")[1].tolist())
-    return [None if p is None else next(adjusted) for p in p_values]
+    """Holm's step-down correction over the p-values that are there; the gaps stay gaps.
+
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j).
+    """
+    known = np.array([p for p in p_values if p is not None], dtype=float)
+    order = np.argsort(known)
+    adjusted = np.empty_like(known)
+    adjusted[order] = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)).clip(max=1)
+    places = iter(adjusted.tolist())
+    return [None if p is None else next(places) for p in p_values]
 
 
 def reading(difference: PairedDifference, p_adjusted: float | None) -> Reading:
     """What may be said: a direction only where the interval leaves out zero.
 
-    The corrected p must be below 1 - LEVEL as well, so that a long table does not find its winners
+    The corrected p must be below ALPHA as well, so that a long table does not find its winners
     by being long.
     """
     low, high = difference.interval.low, difference.interval.high
     if low is None or high is None or p_adjusted is None:
         return "too few seeds"
-    if low <= 0 <= high or p_adjusted >= 1 - LEVEL:
+    if low <= 0 <= high or p_adjusted >= ALPHA:
         return "not resolved"
     return "lower" if high < 0 else "higher"
 

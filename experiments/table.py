@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments import sections
@@ -46,36 +46,40 @@ def parser(prog: str, made: str, out: str) -> argparse.ArgumentParser:
     return options
 
 
-def requested(options: argparse.ArgumentParser, arguments: argparse.Namespace) -> Table | None:
-    """The table that was asked for; None where only the list was. Errors leave with USER_ERROR."""
-    if arguments.list:
-        print("\n".join(f"{name:20} {load_spec(name).title}" for name in table_names()))
-        return None
-    if arguments.table is None:
-        options.error(
-            f"which table? One of {', '.join(table_names())}, or a .yaml file of your own"
-        )
-    return load_table(load_spec(arguments.table), arguments.runs)
+def answer(
+    options: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+    write: Callable[[Table], list[Path]],
+) -> int:
+    """List the tables, or write the one asked for and print where; the exit code."""
+    try:
+        if arguments.list:
+            print("\n".join(f"{name:20} {load_spec(name).title}" for name in table_names()))
+            return 0
+        if arguments.table is None:
+            options.error(f"which table? {', '.join(table_names())}, or a .yaml file of your own")
+        print(*write(load_table(load_spec(arguments.table), arguments.runs)), sep="\n")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the table and return the exit code: 0, or 2 for an error that a person can put right."""
+    """Write the table; 0, or 2 for an error that a person can put right."""
     options = parser("table", "a Markdown page", "the page (results/tables/TABLE.md)")
     arguments = options.parse_args(argv)
-    try:
-        table = requested(options, arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    if table is None:
-        return 0
-    out = arguments.out or RESULTS / "tables" / f"{table.spec.name}.md"
     words = sys.argv[1:] if argv is None else argv
-    page = render(table, shlex.join(["python", "-m", "experiments.table", *words]))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
-    print(out)
-    return 0
+    command = shlex.join(["python", "-m", "experiments.table", *words])
+
+    def write(table: Table) -> list[Path]:
+        out: Path = arguments.out or RESULTS / "tables" / f"{table.spec.name}.md"
+        page = render(table, command)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+        return [out]
+
+    return answer(options, arguments, write)
 
 
 if __name__ == "__main__":

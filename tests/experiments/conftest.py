@@ -11,7 +11,7 @@ Runs = Callable[..., Path]
 
 
 def synthetic_record(
-    row: str, seed: int, val: float, train: float, **changes: Any
+    row: str, seed: int, val: float, train: float, /, **changes: Any
 ) -> dict[str, Any]:
     """A finished run's record; `changes` are entries by dotted path, with `__` for the dots."""
     curve = [

@@ -1,0 +1,261 @@
+"""Records to figures: `python -m experiments.figures published_nano`.
+
+Each figure has one idea. Rows are named where they stand, families differ in marker as well as in a
+colour-blind safe colour of its own lightness, and the same records give the same bytes.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.formats import signed
+from experiments.runs import RESULTS, RowRuns, Table, compared_with
+from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
+from experiments.table import answer, parser
+
+GREY, LIGHT = "#6b6b6b", "#c8c8c8"
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "experiments.figures",  # element names that do not change from run to run
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a family of rows is drawn."""
+
+    color: str
+    marker: str
+
+
+# From Okabe and Ito's colours, those furthest apart in lightness; more families begin again.
+LOOKS = (Look("#000000", "s"), Look("#0072B2", "o"), Look("#E69F00", "D"))
+
+
+def looks(table: Table) -> dict[str, Look]:
+    """The look of each family, in the order in which the table's file names them."""
+    families = dict.fromkeys(row.family for row in table.spec.rows)
+    return {family: LOOKS[index % len(LOOKS)] for index, family in enumerate(families)}
+
+
+def mean_curve(runs: RowRuns) -> pd.DataFrame:
+    """Val loss: mean, low and high over seeds, at the steps that all seeds have."""
+    points = pd.concat(
+        pd.DataFrame(record.content["curve"])[["step", "val/loss_nats"]] for record in runs.finished
+    )
+    by_step = points.groupby("step")["val/loss_nats"]
+    curve = by_step.agg(["mean", "min", "max", "count"])
+    curve = curve[curve["count"] == len(runs.finished)].drop(columns="count")
+    return curve.set_axis(["mean", "low", "high"], axis=1)
+
+
+def val_curves(table: Table) -> Figure:
+    """When does each row begin to overfit? A panel a row: val loss by step, lowest marked."""
+    drawn = [runs for runs in table.rows.values() if runs.finished]
+    columns = min(5, len(drawn))
+    lines = -(-len(drawn) // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(2.1 * columns, 2.0 * lines + 0.5), squeeze=False,
+        sharex=True, sharey=True, layout="constrained",
+    )  # fmt: skip
+    curves = {runs.row.name: mean_curve(runs) for runs in drawn}
+    reference = next((c.against for c in table.spec.comparisons if c.against in curves), None)
+    for axes, runs in zip(grid.flat, drawn, strict=False):
+        if reference is not None and runs.row.name != reference:
+            axes.plot(curves[reference].index, curves[reference]["mean"], color=LIGHT, lw=1.5)
+        _curve_panel(axes, runs, curves[runs.row.name], looks(table)[runs.row.family])
+    for axes in grid.flat[len(drawn) :]:
+        axes.set_visible(False)
+    grid.flat[0].set_ylim(*_late_range(list(curves.values())))
+    grid.flat[0].set_xlim(left=0)
+    behind = f"; light grey: {table.rows[reference].row.label}" if reference else ""
+    figure.supxlabel(f"step   (mark: lowest mean; band: all seeds{behind})", fontsize=9)
+    figure.supylabel("val loss, nats a token", fontsize=9)
+    return figure
+
+
+def _curve_panel(axes: Axes, runs: RowRuns, curve: pd.DataFrame, look: Look) -> None:
+    axes.fill_between(curve.index, curve["low"], curve["high"], color=look.color, alpha=0.3, lw=0)
+    axes.plot(curve.index, curve["mean"], color=look.color, lw=1.6)
+    step, lowest = curve.index[int(curve["mean"].argmin())], float(curve["mean"].min())
+    axes.plot(step, lowest, look.marker, color=look.color, mec="white", ms=7)
+    axes.annotate(f"{lowest:.3f}", (step, lowest), xytext=(0, -8), textcoords="offset points",
+                  ha="center", va="top", fontsize=8)  # fmt: skip
+    axes.set_title(runs.row.label)
+    axes.tick_params(labelsize=8, color=GREY)
+
+
+def _late_range(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """Limits that show the last three quarters of every curve, with room for the lowest labels."""
+    late = [curve[curve.index >= 0.25 * curve.index.max()] for curve in curves]
+    low, high = min(c["low"].min() for c in late), max(c["high"].max() for c in late)
+    return low - 0.22 * (high - low), high + 0.05 * (high - low)
+
+
+def _forest(table: Table, n: int, width: float = 6.4) -> tuple[Figure, Axes]:
+    """Axes with a line for each of n rows, first on top."""
+    figure, axes = plt.subplots(figsize=(width, 0.34 * n + 1.1), layout="constrained")
+    axes.set_ylim(n - 0.4, -0.6)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8, color=GREY)
+    axes.grid(axis="x", color="#e8e8e8", lw=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def final_val(table: Table) -> Figure:
+    """Where do the rows end? Final val loss: mean, its interval, and every seed."""
+    drawn = [runs for runs in table.rows.values() if runs.finished]
+    figure, axes = _forest(table, len(drawn))
+    for place, runs in enumerate(drawn):
+        look, values = looks(table)[runs.row.family], list(runs.values("val").values())
+        interval = mean_interval(values)
+        if interval.low is None or interval.high is None:
+            error = 2 * next(iter(runs.values("val_stderr").values()))
+            ends = [interval.mean - error, interval.mean + error]
+            axes.plot(ends, [place, place], color=look.color, lw=1.2, ls=(0, (1, 2)))
+        else:
+            axes.plot([interval.low, interval.high], [place, place], color=look.color, lw=2)
+            axes.plot(values, [place + 0.22] * len(values), "|", color=GREY, ms=5)
+        axes.plot(interval.mean, place, look.marker, color=look.color, mec="white", ms=8)
+        axes.annotate(f"{interval.mean:.3f}", (1.01, place), xycoords=("axes fraction", "data"),
+                      va="center", fontsize=8)  # fmt: skip
+    axes.set_yticks(range(len(drawn)), [runs.row.label for runs in drawn])
+    axes.set_xlabel("final val loss, nats a token\n" + _legend(drawn))
+    return figure
+
+
+def _legend(drawn: Sequence[RowRuns]) -> str:
+    several = any(len(runs.finished) > 1 for runs in drawn)
+    single = any(len(runs.finished) == 1 for runs in drawn)
+    texts = [f"line: {LEVEL:.0%} interval over seeds; ticks: seeds"] * several
+    texts += ["dotted: one seed, ± 2 standard errors of its windows"] * single
+    return "; ".join(texts)
+
+
+def val_difference(table: Table) -> Figure | None:
+    """Who differs from the reference? Paired differences in final val loss with their intervals.
+
+    None for a table without a comparison against a row, or without a pair that shares a seed.
+    """
+    pairs = [
+        (one, looks(table)[one.row.row.family])
+        for comparison in table.spec.comparisons
+        if comparison.against
+        for one in compared_with(table, comparison, "val")[1]
+        if one.difference is not None
+    ]
+    if not pairs:
+        return None
+    figure, axes = _forest(table, len(pairs))
+    axes.axvline(0, color=GREY, lw=1)
+    for place, (one, look) in enumerate(pairs):
+        assert one.difference is not None
+        interval, sure = one.difference.interval, one.reading in ("lower", "higher")
+        if interval.low is not None and interval.high is not None:
+            axes.plot([interval.low, interval.high], [place, place], color=look.color, lw=2)
+        axes.plot(interval.mean, place, look.marker, mec=look.color, mew=1.5, ms=7,
+                  mfc=look.color if sure else "white")  # fmt: skip
+        axes.annotate(signed(interval.mean), (1.01, place), xycoords=("axes fraction", "data"),
+                      va="center", fontsize=8)  # fmt: skip
+    others = {one.other.row.label for one, _ in pairs}
+    alone = next(iter(others)) if len(others) == 1 else None
+    labels = [
+        one.row.row.label + ("" if alone else f" − {one.other.row.label}") for one, _ in pairs
+    ]
+    axes.set_yticks(range(len(pairs)), labels)
+    axes.set_xlabel(
+        f"final val loss minus that of {alone or 'the other row'}, same seeds, nats a token\n"
+        + (
+            f"line: {LEVEL:.0%} interval; filled: supported, open: not"
+            if any(one.reading != "too few seeds" for one, _ in pairs)
+            else f"open: fewer than {MIN_SEEDS} seeds support no order"
+        )
+    )
+    return figure
+
+
+def train_val_gap(table: Table) -> Figure:
+    """How much does each row overfit? Final train and val loss, joined; the gap in numbers."""
+    drawn = [runs for runs in table.rows.values() if runs.finished]
+    figure, axes = _forest(table, len(drawn))
+    for place, runs in enumerate(drawn):
+        look, train, val = looks(table)[runs.row.family], runs.mean("train"), runs.mean("val")
+        assert train is not None and val is not None  # a finished record has both
+        axes.plot([train, val], [place, place], color=look.color, lw=2.5, alpha=0.5)
+        axes.plot(train, place, look.marker, mfc="white", mec=look.color, mew=1.5, ms=7)
+        axes.plot(val, place, look.marker, color=look.color, ms=7)
+        axes.annotate(signed(val - train), (1.01, place), xycoords=("axes fraction", "data"),
+                      va="center", fontsize=8)  # fmt: skip
+        if place == 0:
+            for name, at in (("train", train), ("val", val)):
+                axes.annotate(name, (at, place), xytext=(0, 7), textcoords="offset points",
+                              ha="center", fontsize=8)  # fmt: skip
+    axes.set_ylim(len(drawn) - 0.4, -0.9)
+    axes.set_yticks(range(len(drawn)), [runs.row.label for runs in drawn])
+    axes.set_xlabel("final loss, nats a token; at the right, val − train")
+    return figure
+
+
+FIGURES: dict[str, Callable[[Table], Figure | None]] = {
+    "curves": val_curves,
+    "val": final_val,
+    "difference": val_difference,
+    "gap": train_val_gap,
+}
+
+
+def draw(table: Table, folder: Path, suffix: str = "svg") -> list[Path]:
+    """Write every figure that the table's runs allow as `<table>_<figure>.<suffix>`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with matplotlib.rc_context(STYLE):
+        for name, make in FIGURES.items():
+            figure = make(table)
+            if figure is None:
+                continue
+            path = folder / f"{table.spec.name}_{name}.{suffix}"
+            # A date or a version would change the bytes of an unchanged figure.
+            figure.savefig(
+                path, metadata={"Date": None, "Creator": None} if suffix == "svg" else {}
+            )
+            plt.close(figure)
+            written.append(path)
+    return written
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the figures; 0, or 2 for an error that a person can put right."""
+    matplotlib.use("agg")
+    options = parser("figures", "SVG figures", "the folder (results/figures)")
+    options.add_argument("--format", choices=("svg", "png", "pdf"), default="svg")
+    arguments = options.parse_args(argv)
+
+    def write(table: Table) -> list[Path]:
+        if not table.finished:
+            raise ValueError(f"table {table.spec.name!r} has no finished run: nothing to draw")
+        return draw(table, arguments.out or RESULTS / "figures", arguments.format)
+
+    return answer(options, arguments, write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

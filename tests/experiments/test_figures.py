@@ -1,0 +1,96 @@
+import matplotlib as mpl
+import pytest
+from matplotlib import colors
+from matplotlib import pyplot as plt
+
+from experiments.figures import LOOKS, draw, looks, main, mean_curve, val_curves, val_difference
+from experiments.runs import load_table
+from experiments.spec import load_spec, table_names
+
+mpl.use("agg")
+
+
+@pytest.fixture
+def table(small_case, small_runs):
+    yield load_table(load_spec(small_case), small_runs)
+    plt.close("all")
+
+
+def test_every_figure_is_written(table, tmp_path):
+    names = [path.name for path in draw(table, tmp_path / "figures")]
+    assert names == [f"small_case_{name}.svg" for name in ("curves", "val", "difference", "gap")]
+    for name in names:
+        assert "<svg" in (tmp_path / "figures" / name).read_text()
+
+
+def test_the_same_records_give_the_same_bytes(table, tmp_path):
+    first, second = (draw(table, tmp_path / name) for name in ("first", "second"))
+    for a, b in zip(first, second, strict=True):
+        assert a.read_bytes() == b.read_bytes()
+        assert b"<dc:date>" not in a.read_bytes()
+
+
+def test_a_mean_curve_has_the_steps_that_every_seed_has(small_case, write, make_record, tmp_path):
+    curve = [{"step": 100, "val/loss_nats": 5.0}, {"step": 200, "val/loss_nats": 4.0}]
+    write(make_record("none", 1, 4.0, 2.6, curve=curve))
+    write(make_record("none", 2, 4.0, 2.6, curve=[{"step": 200, "val/loss_nats": 4.5}]))
+    runs = load_table(load_spec(small_case), tmp_path / "runs").rows["none"]
+    assert mean_curve(runs).reset_index().to_numpy().tolist() == [[200.0, 4.25, 4.0, 4.5]]
+
+
+def test_every_finished_row_has_its_panel_with_its_name(table):
+    titles = [axes.get_title(loc="left") or axes.get_title() for axes in val_curves(table).axes]
+    assert titles == ["none", "standard 0.2", "learned"]
+
+
+def test_only_supported_differences_are_filled(table):
+    axes = val_difference(table).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    marks = [line for line in axes.lines if line.get_marker() not in ("", "None", None)]
+    filled = [colors.to_hex(mark.get_markerfacecolor()) != "#ffffff" for mark in marks]
+    assert dict(zip(labels, filled, strict=True)) == {"standard 0.2": True, "learned": False}
+
+
+def test_one_seed_can_be_drawn(small_case, write, make_record, tmp_path):
+    for row in ("none", "learned"):
+        write(make_record(row, 1, 4.0, 2.6))
+    table = load_table(load_spec(small_case), tmp_path / "runs")
+    assert len(draw(table, tmp_path / "figures")) == 4
+    assert "support no order" in val_difference(table).axes[0].get_xlabel()
+
+
+def test_a_table_without_pairs_has_no_figure_of_differences(
+    small_case, write, make_record, tmp_path
+):
+    write(make_record("none", 1, 4.0, 2.6))
+    table = load_table(load_spec(small_case), tmp_path / "runs")
+    assert val_difference(table) is None
+
+
+def test_families_differ_in_marker_and_in_lightness():
+    assert len({look.marker for look in LOOKS}) == len(LOOKS)
+    grey = [sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), colors.to_rgb(look.color), strict=True))
+            for look in LOOKS]  # fmt: skip
+    assert all(abs(a - b) > 0.1 for i, a in enumerate(grey) for b in grey[:i])
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_no_table_has_more_families_than_looks(name):
+    assert len(looks(load_table_of(name))) <= len(LOOKS)
+
+
+def load_table_of(name):
+    from experiments.runs import Table
+
+    return Table(load_spec(name), {})
+
+
+def test_a_table_without_finished_runs_is_an_error_in_a_line(
+    small_case, write, make_record, tmp_path, capsys
+):
+    write(make_record("none", 1, 0, 0, status="failed", metrics=None))
+    arguments = [small_case, "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "figures")]
+    assert main(arguments) == 2
+    assert "no finished run: nothing to draw" in capsys.readouterr().err
+    write(make_record("none", 2, 4.0, 2.6))
+    assert main(arguments) == 0

@@ -1,0 +1,88 @@
+import pytest
+
+from experiments.mixing import IDENTITY, check_comparable, config_differences
+from experiments.records import read_records
+
+OTHER = {
+    "code.code_hash": "0dd",
+    "data.fingerprint": "0dd",
+    "data.files": {"train": "0dd"},
+    "data.tokenizer.sha256": "0dd",
+    "config.scale": "small",
+    "dtype": "float32",
+    "device.kind": "cuda",
+}
+
+
+@pytest.fixture
+def records(write, make_record, tmp_path):
+    """Read back records made of (row, seed, changes)."""
+
+    def read(*runs):
+        for row, seed, changes in runs:
+            write(make_record(row, seed, 4.0, 2.6, **changes))
+        return read_records(tmp_path / "runs")
+
+    return read
+
+
+def test_records_that_agree_pass(records):
+    check_comparable(records(("none", 1, {}), ("none", 2, {}), ("learned", 1, {})), "nano")
+
+
+@pytest.mark.parametrize(("what", "path"), IDENTITY.items())
+def test_a_difference_is_refused_with_its_name_its_values_and_its_records(records, what, path):
+    changes = {path.replace(".", "__"): OTHER[path]}
+    mixed = records(("none", 1, {}), ("none", 2, {}), ("learned", 1, changes))
+    with pytest.raises(ValueError, match="cannot share a table") as caught:
+        check_comparable(mixed)
+    message = str(caught.value)
+    assert f"differ in their {what} (`{path}`)" in message
+    assert "none/seed1.json, none/seed2.json; " in message
+    assert message.index("learned/seed1.json") > message.index("none/seed2.json")
+    assert "\n" not in message
+
+
+def test_runs_that_did_not_finish_cannot_spoil_a_table(records):
+    failed = {"status": "failed", "code__code_hash": "0dd"}
+    check_comparable(records(("none", 1, {}), ("learned", 1, failed)))
+
+
+def test_seeds_of_one_row_must_agree_in_their_settings(records):
+    mixed = records(("none", 1, {}), ("none", 2, {"config__optimizer": {"lr": 1e-3}}))
+    with pytest.raises(
+        ValueError, match=r"row 'none' differ in `optimizer.lr`.*0.001 in none/seed2"
+    ):
+        check_comparable(mixed)
+
+
+def test_settings_that_change_no_number_may_differ(records):
+    changes = {
+        "config__tracker": {"mode": "offline"},
+        "config__fresh": True,
+        "config__log_every": 7,
+    }
+    changes["config__data"] = {"workers": 3, "cache_dir": "/elsewhere"}
+    check_comparable(records(("none", 1, {}), ("none", 2, changes)))
+
+
+def test_rows_may_differ_in_settings_and_the_difference_is_known(records):
+    mixed = records(("none", 1, {}), ("learned", 1, {"config__optimizer": {"lr": 1e-3}}))
+    check_comparable(mixed)
+    found = dict(config_differences(mixed))
+    assert found.keys() == {"dropout.name", "optimizer.lr"}
+    assert {value: [r.row for r in who] for value, who in found["optimizer.lr"].items()} == {
+        "0.001": ["learned"],
+        "0.002": ["none"],
+    }
+
+
+def test_a_table_of_one_scale_refuses_another(records):
+    with pytest.raises(ValueError, match=r"scale='nano' must be 'small' in this table"):
+        check_comparable(records(("none", 1, {})), "small")
+
+
+def test_a_long_list_of_records_is_cut_short(records):
+    many = records(*(("none", seed, {}) for seed in range(9)), ("odd", 1, {"dtype": "float32"}))
+    with pytest.raises(ValueError, match=r"none/seed3\.json and 5 more; \"float32\" in odd/seed1"):
+        check_comparable(many)

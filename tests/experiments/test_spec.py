@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.spec import load_spec, table_names
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ["published_nano", "published_published", "published_small"]
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_table_loads(name):
+    assert load_spec(name).name == name
+
+
+def test_there_are_these_tables_and_parts_are_none():
+    assert table_names() == ["adapters_nano", *PUBLISHED]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_orders_are_those_of_the_published_figures(name):
+    spec = load_spec(name)
+    for claim in spec.claims:
+        below, above = (
+            next(getattr(p, claim.metric) for p in spec.row(row).published if p.version == "later")
+            for row in (claim.lower, claim.higher)
+        )
+        assert below < above, claim
+
+
+def test_published_sizes_are_those_of_the_published_shapes():
+    def size(n_embd: int, per_block: int = 0) -> int:
+        return 50257 * n_embd + 26 * (12 * n_embd**2 + 2 * n_embd + per_block) + n_embd
+
+    baseline = size(156)
+    learned = size(144, per_block=3 * 144**2 + 144)
+    for row in load_spec("published_nano").rows:
+        expected = {"none": baseline, "standard": baseline, "learned": learned}[row.family]
+        expected += 4 * 144**2 if row.name == "learned_precomputed" else 0
+        sizes = [p.parameters for p in row.published if p.parameters is not None]
+        assert sizes in ([], [expected]), row.name
+
+
+@pytest.mark.parametrize(
+    ("table", "sweep"), [("published_nano", "published"), ("adapters_nano", "adapters")]
+)
+def test_the_rows_are_those_of_the_sweep(table, sweep):
+    config = yaml.safe_load((ROOT / "configs" / "sweep" / f"{sweep}.yaml").read_text())
+    experiments = config["hydra"]["sweeper"]["params"]["experiment"].split(",")
+    rows = set()
+    for experiment in experiments:
+        path = ROOT / "configs" / "experiment" / f"{experiment.strip()}.yaml"
+        rows.add(yaml.safe_load(path.read_text())["row"])
+    assert rows == {row.name for row in load_spec(table).rows}
+
+
+def test_an_unknown_table_is_told_which_there_are():
+    for name in ("publishd_nano", "_published", "nowhere.yaml"):
+        with pytest.raises(ValueError, match=rf"table='{name}' must be one of adapters_nano, publ"):
+            load_spec(name)
+
+
+ROWS = "title: t\ncommand: c\nrows: [{name: none, label: none, family: none}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not readable YAML"),
+        ("[]", "must hold keys and values"),
+        ("title: t\ncommand: c\n", "rows=.. must be some"),
+        ("title: t\ncommand: c\nrows: 3\n", "3 must be a list of mappings"),
+        ("title: t\ncommand: c\nrows: [{name: none}]\n", "a Row lacks an entry"),
+        (ROWS + "titel: t\n", "'titel' is not a key of a TableSpec"),
+        (ROWS + "comparisons: [{}]\n", "must have `against` or `best_of`"),
+        (ROWS + "comparisons: [{against: none, best_of: [none]}]\n", "and not both"),
+        (ROWS + "comparisons: [{against: nobody}]\n", "'nobody' is not one of its rows"),
+        (ROWS + "claims: [{metric: val, lower: none, higher: x}]\n", "'x' is not one of its rows"),
+        (ROWS + "claims: [{metric: loss, lower: none, higher: none}]\n", "metric='loss' must be"),
+    ],
+)
+def test_a_table_file_with_a_mistake_is_told_which(tmp_path, text, said):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"mine\.yaml: .*{said}"):
+        load_spec(str(path))
+
+
+def test_a_table_of_ones_own_can_extend_another(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extends: {ROOT / 'experiments' / '_published.yaml'}\ntitle: mine\n")
+    spec = load_spec(str(path))
+    assert (spec.name, spec.title, len(spec.rows)) == ("mine", "mine", 10)

@@ -1,0 +1,155 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from experiments.statistics import (
+    LEVEL,
+    Interval,
+    PairedDifference,
+    holm,
+    mean_interval,
+    paired_difference,
+    reading,
+    root_mean_square,
+)
+
+LOSSES = st.lists(st.floats(0, 10), min_size=2, max_size=8)
+
+
+def test_an_interval_computed_by_hand():
+    # 1, 2, 3: mean 2, sd 1, t(0.975, 2) = 4.302653, half width 4.302653 / sqrt(3).
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert (interval.mean, interval.sd, interval.n) == (2.0, 1.0, 3)
+    assert interval.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+    assert interval.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
+
+
+@given(LOSSES)
+def test_intervals_are_those_of_scipy(values):
+    interval = mean_interval(values)
+    if np.ptp(values) < 1e-6:  # scipy has no interval for a spread of zero
+        assert (interval.low, interval.high) == pytest.approx((values[0],) * 2, abs=1e-5)
+    else:
+        error = np.std(values, ddof=1) / math.sqrt(len(values))
+        low, high = stats.t.interval(LEVEL, len(values) - 1, np.mean(values), error)
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_intervals_of_three_seeds_cover_the_truth_as_often_as_they_say():
+    n = 4000
+    samples = np.random.default_rng(0).normal(3.9, 0.02, size=(n, 3))
+    intervals = [mean_interval(list(sample)) for sample in samples]
+    covered = sum(interval.low <= 3.9 <= interval.high for interval in intervals)
+    assert abs(covered / n - LEVEL) < 4 * math.sqrt(LEVEL * (1 - LEVEL) / n)
+
+
+def test_one_seed_has_no_interval():
+    assert mean_interval([3.5]) == Interval(3.5, None, None, None, 1)
+
+
+def test_no_values_and_no_such_level_are_errors():
+    with pytest.raises(ValueError, match=r"values=\[\]"):
+        mean_interval([])
+    with pytest.raises(ValueError, match=r"level=1\.5"):
+        mean_interval([1.0, 2.0], level=1.5)
+    with pytest.raises(ValueError, match=r"values=\[\]"):
+        root_mean_square([])
+
+
+def test_differences_are_paired_by_seed_over_the_common_ones():
+    row, other = {3: 1.0, 1: 5.0, 2: 7.0, 9: 100.0}, {1: 4.0, 2: 7.5, 3: 2.0, 8: -100.0}
+    difference = paired_difference(row, other)
+    assert difference.seeds == (1, 2, 3)
+    assert difference.interval == mean_interval([1.0, -0.5, -1.0])
+
+
+def test_rows_without_a_common_seed_have_no_difference():
+    assert paired_difference({1: 3.0}, {2: 3.0}) is None
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_p_is_that_of_the_paired_t_test(n):
+    draw = np.random.default_rng(n)
+    a, b = draw.normal(3.9, 0.1, n), draw.normal(3.85, 0.1, n)
+    ours = paired_difference(dict(enumerate(a)), dict(enumerate(b)))
+    oracle = stats.ttest_rel(a, b)
+    low, high = oracle.confidence_interval(LEVEL)
+    assert ours.p == pytest.approx(oracle.pvalue)
+    assert (ours.interval.low, ours.interval.high) == pytest.approx((low, high))
+
+
+def test_below_three_seeds_there_is_no_p():
+    assert paired_difference({1: 3.0, 2: 3.1}, {1: 2.0, 2: 2.2}).p is None
+
+
+def test_equal_rows_do_not_differ():
+    same = {1: 3.0, 2: 3.5, 3: 4.0}
+    difference = paired_difference(same, same)
+    assert difference.p == 1.0
+    assert reading(difference, 1.0) == "not resolved"
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1; running maximum: 0.03, 0.04, 0.04.
+    assert holm([0.04, None, 0.01, 0.02]) == [
+        pytest.approx(0.04),
+        None,
+        pytest.approx(0.03),
+        pytest.approx(0.04),
+    ]
+
+
+def test_holm_is_that_of_statsmodels():
+    p_values = np.random.default_rng(0).beta(0.3, 2, size=12).tolist()
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
+
+
+def test_holm_stops_at_one_and_needs_nothing():
+    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([]) == []
+    assert holm([None]) == [None]
+
+
+def _difference(low: float | None, high: float | None, n: int = 3) -> PairedDifference:
+    middle = 0.0 if low is None or high is None else (low + high) / 2
+    return PairedDifference(Interval(middle, low, high, 0.1, n), None, tuple(range(n)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"),
+    [
+        (-0.2, -0.1, 0.01, "lower"),
+        (0.1, 0.2, 0.01, "higher"),
+        (-0.1, 0.2, 0.01, "not resolved"),
+        (-0.2, 0.0, 0.04, "not resolved"),
+        (-0.2, -0.1, 0.05, "not resolved"),  # the interval alone would call it a winner
+        (-0.2, -0.1, None, "too few seeds"),
+        (None, None, None, "too few seeds"),
+    ],
+)
+def test_a_direction_needs_both_the_interval_and_the_corrected_p(low, high, p, said):
+    assert reading(_difference(low, high), p) == said
+
+
+def test_a_long_table_of_equal_rows_finds_no_winner_more_often_than_one_time_in_twenty():
+    draw, tables, rows = np.random.default_rng(1), 400, 9
+    with_a_winner = 0
+    for _ in range(tables):
+        none = draw.normal(0, 1, 3)
+        found = [
+            paired_difference(dict(enumerate(draw.normal(0, 1, 3))), dict(enumerate(none)))
+            for _ in range(rows)
+        ]
+        corrected = holm([difference.p for difference in found])
+        said = {reading(d, p) for d, p in zip(found, corrected, strict=True)}
+        with_a_winner += bool(said & {"lower", "higher"})
+    assert with_a_winner / tables < 0.05 + 4 * math.sqrt(0.05 * 0.95 / tables)
+
+
+def test_standard_errors_average_as_variances():
+    assert root_mean_square([3.0, 4.0]) == pytest.approx(math.sqrt(12.5))
