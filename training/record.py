@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import format_exception
@@ -49,19 +50,19 @@ class RunRecord:
         self._started = run.read_record().get("started") or _now()
 
     def __enter__(self) -> Self:
-        path = self.run.path
-        with explained(path):
-            self._log_file = logging.FileHandler(path / "log.txt", encoding="utf-8")
-        self._log_file.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
-        logging.getLogger().addHandler(self._log_file)
-        self._metrics = JsonLines(path / "metrics.jsonl", self.step)
-        self._media = JsonLines(path / "media.jsonl", self.step)
-        for line in self._metrics.earlier:
-            self._add_to_curve(line)
-        times_s = (line.get("time_s") or 0.0 for line in self._metrics.earlier)
-        self._time_before_s = max(times_s, default=0.0)
-        self._began = time.monotonic()
-        self._write_record("running")
+        with ExitStack() as files:  # closed here where something below fails
+            files.enter_context(_logging_to(self.run.path / "log.txt"))
+            self._metrics = JsonLines(self.run.path / "metrics.jsonl", self.step)
+            files.callback(self._metrics.close)
+            self._media = JsonLines(self.run.path / "media.jsonl", self.step)
+            files.callback(self._media.close)
+            for line in self._metrics.earlier:
+                self._add_to_curve(line)
+            times_s = (line.get("time_s") or 0.0 for line in self._metrics.earlier)
+            self._time_before_s = max(times_s, default=0.0)
+            self._began = time.monotonic()
+            self._write_record("running")
+            self._files = files.pop_all()
         earlier = _events([*self._metrics.earlier, *self._media.earlier])
         self._guard = GuardedTracker(self._tracker, self._tracked_run(), earlier)
         return self
@@ -73,20 +74,17 @@ class RunRecord:
         traceback: TracebackType | None,
     ) -> None:
         status, exit_code = _outcome(error, finished=self._final is not None)
-        try:
-            if status == "failed":
-                with (self.run.path / "log.txt").open("a", encoding="utf-8") as log:
-                    log.writelines(format_exception(error))
-            self._metrics.close()
-            self._media.close()
-            self._write_record(status, error if status == "failed" else None)
-        except (OSError, ValueError):
-            if error is None:
-                raise  # else the first error, such as a full disk, is the one to be seen
-        finally:
-            self._guard.close(exit_code)
-            logging.getLogger().removeHandler(self._log_file)
-            self._log_file.close()
+        with self._files:
+            try:
+                self._write_record(status, error if status == "failed" else None)
+                if status == "failed":
+                    with (self.run.path / "log.txt").open("a", encoding="utf-8") as log:
+                        log.writelines(format_exception(error))
+            except (OSError, ValueError):
+                if error is None:
+                    raise  # else the first error, such as a full disk, is the one to be seen
+            finally:
+                self._guard.close(exit_code)
 
     @property
     def time_s(self) -> float:
@@ -169,6 +167,19 @@ class RunRecord:
             write_atomically(self.run.path / "record.json", to_json(record, indent=1) + "\n")
             write_atomically(self.run.path / "summary.json", to_json(summary, indent=1) + "\n")
         publish(self.run, record)
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    with explained(path):
+        handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def publish(run: RunDirectory, record: Mapping[str, Any]) -> Path | None:

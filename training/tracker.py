@@ -199,7 +199,7 @@ class GuardedTracker:
         self._tracker, self._run, self._earlier = tracker, run, earlier
         self._start_timeout_s, self._finish_timeout_s = start_timeout_s, finish_timeout_s
         self._queue: queue.Queue[Event | None] = queue.Queue(capacity)
-        self._started, self._dropped = False, False
+        self._started, self._dropped, self._lock = False, False, threading.Lock()
         self._began = time.monotonic()
         # A daemon: a tracker that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
@@ -245,10 +245,11 @@ class GuardedTracker:
             yield event
 
     def _drop(self, reason: str) -> None:
-        if not self._dropped:
+        with self._lock:  # both threads may find a reason
+            if not self._dropped:
+                logger.warning(
+                    "the tracker is dropped: %s. The run goes on, and %s has all of it",
+                    reason,
+                    self._run.directory,
+                )
             self._dropped = True
-            logger.warning(
-                "the tracker is dropped: %s. The run goes on, and %s has all of it",
-                reason,
-                self._run.directory,
-            )
