@@ -78,7 +78,7 @@ def explain(error: BaseException) -> str | None:
 def explain_machine(error: BaseException) -> str | None:
     """What the machine lacks and what helps; None where it lacks nothing."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error}: free some space and run the same command again; it goes on from the last checkpoint"
+        return f"{error}: free some space, then the same command goes on from the last checkpoint"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error}: make it writable, or run from a directory that is"
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
@@ -106,7 +106,8 @@ def _explain_override(message: str, cause: BaseException | None) -> str:
     if group := re.search(r"config group '(\S+)' does not exist", message):
         return unknown_key(group[1], groups())
     if many := re.match(r"Ambiguous value for argument '(.*)'|Sweep parameters '(.*)'", message):
-        return f"{many[1] or many[2]} asks for a sweep: add -m for one job a value, or write [a,b] for a list"
+        given = many[1] or many[2]
+        return f"{given} asks for a sweep: add -m for one job a value, or write [a,b] for a list"
     return _brief(message)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from training.overrides import check_overrides
+
 
 @dataclass
 class ModelConfig:
@@ -128,6 +130,7 @@ def register_schema() -> None:
 
 def check_config(cfg: DictConfig) -> None:
     """Raise ValueError, with the key's name, at the first value that cannot work."""
+    check_overrides(cfg)
     _check_complete(cfg)
     for key, choices in CHOICES.items():
         _check(cfg, key, _value(cfg, key) in choices, "one of " + ", ".join(choices))

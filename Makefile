@@ -1,0 +1,60 @@
+# make train | test | check | compare | soak | bench; ARGS adds to a command line: make train ARGS="dropout=none"
+
+PYTHON ?= python3
+SCALE ?= nano
+# Test processes; each computes on one thread.
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+.PHONY: help venv train test lint check compare table soak bench clean
+
+help:
+	@echo 'make train    train the default: scale=nano dropout=learned'
+	@echo 'make compare  every row of the comparison (SCALE=nano), then its table; goes on where it stopped'
+	@echo 'make table    the table again, from the records'
+	@echo 'make test     the tests; make soak: the long ones'
+	@echo 'make check    format, lint, types, the import contract and the tests'
+	@echo 'make bench    speed and memory beside a plain implementation'
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: venv
+	$(BIN)/python train.py $(ARGS)
+
+compare: venv
+	$(BIN)/python train.py sweep=published scale=$(SCALE) $(ARGS)
+	$(BIN)/python -m experiments.table published_$(SCALE)
+
+table: venv
+	$(BIN)/python -m experiments.table published_$(SCALE)
+
+test: venv
+	$(PYTEST) $(ARGS)
+
+lint: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+check: lint test
+
+soak: venv
+	$(PYTEST) -m 'slow or soak' --timeout 3600 $(ARGS)
+
+bench: venv
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
