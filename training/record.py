@@ -138,7 +138,7 @@ class RunRecord:
         return TrackedRun(
             id=self.run.id,
             directory=self.run.path,
-            config=config,
+            config={**config, "facts": self.facts},
             group=config.get("table") or config["scale"],
             job_type=config["row"],
             name=f"{config['row']} seed {config['seed']}",

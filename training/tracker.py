@@ -102,6 +102,8 @@ class WandbTracker:
         self.mode: Any = (None if has_wandb_key() else "offline") if mode == "auto" else mode
 
     def track(self, run: TrackedRun, events: Iterable[Event]) -> None:
+        # W&B's reports on itself go out to a third party, and without a connection delay the exit.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb  # half a second, and on the tracker's own thread
 
         wandb.setup(wandb.Settings(silent=True))
@@ -151,10 +153,12 @@ def _wandb_settings() -> Any:
     return wandb.Settings(
         console="off",  # the terminal is the run's own
         silent=True,
-        disable_git=True,  # a remote's address may hold a password; the config has the commit
+        disable_git=True,  # a remote's address may hold a password; the facts have the commit
         save_code=False,
         init_timeout=START_TIMEOUT_S,
         login_timeout=START_TIMEOUT_S,
+        finish_timeout=0.75 * FINISH_TIMEOUT_S,  # before the guard's: what is left can be synced
+        finish_timeout_raises=True,
     )
 
 

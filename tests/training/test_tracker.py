@@ -241,6 +241,7 @@ def test_wandb_has_config_group_and_job_type(wandb_records, resumed):
     assert set(run["tags"]) >= {"mine", "nano", "learned"}
     assert run["config"]["update"]["model"] == {"n_layer": 2}
     assert run["config"]["update"]["seed"] == 1
+    assert run["config"]["update"]["facts"]["code"]["code_hash"] == "c0de"
     (path,) = resumed[0].glob("runs/published_nano/learned/seed1-*")
     assert run["run_id"].endswith((path / "nonce").read_text())
 
