@@ -1,0 +1,1 @@
+"""Looking at a trained model's masks: what they drop, and what that does."""

@@ -1,0 +1,213 @@
+"""The pictures: one idea each, told apart without colour."""
+
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from inspection.gradients import UnitGradients
+from inspection.measure import Change, Expectation, PrefixChange
+from inspection.observe import Observed, label
+
+INK, GREY, PALE, ACCENT = "#1c2b3a", "#8a939c", "#e6e9ec", "#d9730d"
+# From pale to dark in one direction, so that a greyscale print keeps the order.
+DEPTH = LinearSegmentedColormap.from_list("depth", ["#a9c9e8", "#3f7cb8", "#0f2d52"])
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "svg.hashsalt": "masks",  # the same picture gives the same bytes
+}
+WIDTH = 8.6  # inches
+
+
+def drawn(draw: Callable[..., Figure], *arguments: Any, **options: Any) -> str:
+    """The SVG that a drawing function makes, in this module's style."""
+    with matplotlib.rc_context(STYLE):
+        figure = draw(*arguments, **options)
+        text = StringIO()
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return text.getvalue()
+
+
+def draw_batch_mask(mask: Tensor) -> Figure:
+    """`mask` (samples, units): which unit is dropped in which sample, and how many are."""
+    n_sample, n_unit = mask.shape
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.19 * n_sample), layout="constrained")
+    units, counts = figure.subplots(1, 2, width_ratios=[5, 1.4], sharey=True)
+    units.imshow(mask, cmap=ListedColormap(["white", INK]), vmin=0, vmax=1, aspect="auto")
+    units.set_yticks(range(n_sample), [str(i + 1) for i in range(n_sample)])
+    for edge in range(1, n_sample):
+        units.axhline(edge - 0.5, color=GREY, linewidth=0.4)
+    units.spines[["top", "right"]].set_visible(True)
+    units.set(xlabel="unit", ylabel="sample", title="dark: kept, white: dropped")
+    dropped = (mask == 0).sum(1)
+    counts.barh(range(n_sample), dropped, color=PALE, edgecolor=GREY, linewidth=0.6)
+    for row, count in enumerate(dropped.tolist()):
+        counts.text(count + 0.02 * n_unit, row, str(int(count)), va="center", fontsize=8.5)
+    counts.set(xlabel="units dropped", xlim=(0, max(1.0, 1.2 * dropped.max().item())))
+    counts.tick_params(axis="y", length=0, labelleft=False)
+    counts.set_title(f"of {n_unit}")
+    return figure
+
+
+def draw_expectation(seen: Expectation) -> Figure:
+    """Mean over draws against the input; for a learned mask, against M times the input too."""
+    figure = Figure(figsize=(5.2 if seen.soft_mask is None else WIDTH, 3.7), layout="constrained")
+    if seen.soft_mask is None:
+        ax = figure.subplots()
+        ax.scatter(seen.hidden, seen.masked, facecolors="none", edgecolors=ACCENT, s=18,
+                   label="mask × input")  # fmt: skip
+        ax.scatter(seen.hidden, seen.output, color=INK, s=12, label="output")
+        ax.legend(loc="lower right")
+        _draw_identity(ax, seen.hidden, "input")
+    else:
+        ax, right = figure.subplots(1, 2, sharey=True)
+        points = ax.scatter(seen.hidden, seen.output, c=seen.soft_mask, cmap=DEPTH, vmin=0, vmax=1,
+                            s=18, edgecolors=GREY, linewidths=0.4)  # fmt: skip
+        figure.colorbar(points, ax=ax, location="top", label="soft mask M", shrink=0.7, aspect=40)
+        expected = seen.soft_mask * seen.hidden
+        right.scatter(expected, seen.output, color=INK, s=16)
+        _draw_identity(ax, seen.hidden, "input")
+        _draw_identity(right, expected, "M × input")
+    ax.set_ylabel(f"mean output of {seen.n_draw:,} draws" if seen.soft_mask is not None
+                  else f"mean of {seen.n_draw:,} draws")  # fmt: skip
+    return figure
+
+
+def _draw_identity(ax: Axes, x: Tensor, name: str) -> None:
+    ends = [x.min().item(), x.max().item()]
+    ax.plot(ends, ends, color=GREY, linewidth=0.9, linestyle="--", zorder=0)
+    ax.text(0.03, 0.94, f"dashed: mean = {name}", transform=ax.transAxes, color=GREY)
+    ax.set_xlabel(name)
+
+
+def draw_gradients(seen: UnitGradients) -> Figure:
+    """The norm of the gradient of each unit's weights; units dropped in all samples stand out."""
+    norm, dropped = seen.gradient.norm(dim=1), seen.dropped
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    ax = figure.subplots()
+    unit = torch.arange(len(norm))
+    ax.bar(unit[~dropped], norm[~dropped], color=INK, width=0.8, label="kept in some sample")
+    ax.bar(unit[dropped], norm[dropped], color="white", edgecolor=ACCENT, hatch="////", width=0.8,
+           label="dropped in all")  # fmt: skip
+    height = norm.max().item()
+    ax.plot(unit[dropped], torch.full_like(norm[dropped], -0.045 * height), "^", color=ACCENT,
+            markersize=4.5, clip_on=False)  # fmt: skip
+    ax.set(xlim=(-1, len(norm)), ylim=(-0.09 * height, 1.05 * height))
+    ax.set(xlabel="unit", ylabel="norm of the gradient\nof the unit's weights")
+    ax.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.16))
+    return figure
+
+
+def draw_ones_history(
+    histories: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+) -> Figure:
+    """`histories[mode][key]` is (steps, ones): a panel a mode, a line a module."""
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(histories), sharey=True, squeeze=False)[0]
+    for ax, (mode, lines) in zip(axes, histories.items(), strict=True):
+        for (key, (steps, ones)), color in zip(lines.items(), shades(len(lines)), strict=True):
+            ax.plot(steps, ones, color=color, linewidth=1.6, label=label(key, lines))
+        name_lines(ax)
+        ax.set(xlabel="step", ylim=(0, 1.02), title=mode)
+    axes[0].set_ylabel("share of ones")
+    return figure
+
+
+def draw_histograms(observed: Mapping[str, Observed]) -> Figure:
+    """Soft masks by module: how many stand near 0, near 1 and between."""
+    columns = min(4, len(observed))
+    rows = -(-len(observed) // columns)
+    figure = Figure(figsize=(WIDTH, 0.5 + 1.9 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[len(observed) :]:
+        ax.remove()
+    for ax, (key, seen) in zip(axes.flat, observed.items(), strict=False):
+        assert seen.soft_mask is not None
+        soft = seen.soft_mask.flatten().cpu()
+        ax.hist(
+            soft, bins=25, range=(0, 1), weights=torch.full_like(soft, 1 / len(soft)), color=INK
+        )
+        ax.axvline(0.5, color=ACCENT, linewidth=1, linestyle="--")
+        ax.set_title(f"{label(key, observed)}\n{(soft >= 0.5).float().mean():.0%} at ½ or above")
+        ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+    figure.supxlabel("soft mask M", fontsize=9.5)
+    figure.supylabel("share of units", fontsize=9.5)
+    return figure
+
+
+def draw_prefix_change(seen: PrefixChange) -> Figure:
+    """Share of mask units that differ between two texts, around their first different token."""
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
+    ax = figure.subplots()
+    ax.plot(seen.offset, seen.random, color=ACCENT, linewidth=1.4, linestyle=":")
+    ax.annotate("random mask", (seen.offset[0], seen.random[0]), (2, 6), color=ACCENT,
+                textcoords="offset points")  # fmt: skip
+    for (key, share), color in zip(seen.learned.items(), shades(len(seen.learned)), strict=True):
+        ax.plot(seen.offset, share, color=color, linewidth=1.5, label=label(key, seen.learned))
+    name_lines(ax)
+    ax.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
+    ax.set(xlabel="position, from the first different token", ylim=(-0.012, None))
+    ax.set_ylabel("share of units whose mask differs")
+    return figure
+
+
+def draw_input_dependence(changes: Mapping[str, Mapping[str, Change]]) -> Figure:
+    """For each module: how much a mask differs for the same input again, and for another one."""
+    styles = {"evaluation": (INK, "o"), "training": ("#3f7cb8", "s"), "random": (ACCENT, "^")}
+    names = {"evaluation": "learned, evaluation", "training": "learned, training",
+             "random": "random, same rate of each unit"}  # fmt: skip
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.52 * len(changes)), layout="constrained")
+    ax = figure.subplots()
+    for row, modes in enumerate(changes.values()):
+        for shift, (mode, change) in zip((-0.24, 0, 0.24), modes.items(), strict=True):
+            color, marker = styles[mode]
+            ends, y = (change.same_input.value, change.other_input.value), row + shift
+            ax.plot(ends, (y, y), color=color, linewidth=2.2, alpha=0.45, zorder=1)
+            ax.plot(ends[0], y, marker, color=color, markerfacecolor="white", markersize=6)
+            ax.plot(ends[1], y, marker, color=color, markersize=6,
+                    label=names[mode] if row == 0 else None)  # fmt: skip
+    ax.set_yticks(range(len(changes)), [label(key, changes) for key in changes])
+    ax.set(ylim=(len(changes) - 0.5, -0.5), xlim=(-0.012, None))
+    ax.set_xlabel(
+        "share of units whose mask differs (hollow: same input again, filled: another input)"
+    )
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    return figure
+
+
+def shades(count: int) -> list[Any]:
+    """`count` colours, darker for later (deeper) modules."""
+    return [DEPTH(i / max(1, count - 1)) for i in range(count)]
+
+
+def name_lines(ax: Axes) -> None:
+    """Write each labelled line's name at its end, as far apart as needed; of many, in a legend."""
+    lines: list[Any] = [
+        line for line in ax.get_lines() if not str(line.get_label()).startswith("_")
+    ]
+    ends = [(line.get_label(), line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines]
+    if len(lines) > 6:
+        ax.legend(fontsize=7, ncols=-(-len(lines) // 13))
+        return
+    low, high = ax.get_ylim()
+    least = -float("inf")
+    for name, x, y in sorted(ends, key=lambda end: end[2]):
+        least = max(y, least + 0.055 * (high - low))
+        ax.annotate(name, (x, least), (4, 0), va="center", textcoords="offset points", fontsize=8.5)
