@@ -5,13 +5,13 @@ mend: `error: ...`, exit code 2. A machine that is out of space or memory: `erro
 else is a bug of ours and keeps its traceback; with HYDRA_FULL_ERROR=1 in the environment all do.
 """
 
+import dis
 import errno
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from traceback import walk_tb
 
 from hydra.errors import (
     HydraException,
@@ -31,6 +31,7 @@ from training.spelling import FOLDERS, groups, unknown_choice, unknown_key
 
 MACHINE_ERROR = 1
 USER_ERROR = 2
+RAISE = dis.opmap["RAISE_VARARGS"]
 ROOT = Path(__file__).resolve().parent.parent
 
 # As the person set it: `run_cli` borrows the variable.
@@ -138,6 +139,16 @@ def _brief(message: str) -> str:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether this project's own code raised it: then its message was written for the person."""
-    files = [Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__)]
-    return bool(files) and files[-1].is_relative_to(ROOT) and "site-packages" not in files[-1].parts
+    """Whether a `raise` of this project's own code made it: then it was written for the person.
+
+    What int(), numpy or torch raise when we misuse them is a bug, though called from our code.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    code = trace.tb_frame.f_code
+    file = Path(code.co_filename)
+    raised = code.co_code[trace.tb_lasti] == RAISE
+    return raised and file.is_relative_to(ROOT) and "site-packages" not in file.parts

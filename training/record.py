@@ -47,7 +47,8 @@ class RunRecord:
         self._tracker = tracker
         self._final: dict[str, float | None] | None = None
         self._curve: dict[int, dict[str, Any]] = {}
-        self._started = run.read_record().get("started") or _now()
+        self._before = run.read_record()
+        self._started = self._before.get("started") or _now()
 
     def __enter__(self) -> Self:
         with ExitStack() as files:  # closed here where something below fails
@@ -58,8 +59,7 @@ class RunRecord:
             files.callback(self._media.close)
             for line in self._metrics.earlier:
                 self._add_to_curve(line)
-            times_s = (line.get("time_s") or 0.0 for line in self._metrics.earlier)
-            self._time_before_s = max(times_s, default=0.0)
+            self._time_before_s = self._time_of_earlier_sessions()
             self._began = time.monotonic()
             self._write_record("running")
             self._files = files.pop_all()
@@ -90,6 +90,12 @@ class RunRecord:
     def time_s(self) -> float:
         """Wall time of the run so far: this session's and the earlier ones' up to `step`."""
         return self._time_before_s + time.monotonic() - self._began
+
+    def _time_of_earlier_sessions(self) -> float:
+        if self._before.get("status") == "interrupted":
+            return float(self._before["time_s"])
+        # A killed one left no more than its lines.
+        return max((line.get("time_s") or 0.0 for line in self._metrics.earlier), default=0.0)
 
     def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
         """Append a line of metrics; 0-d tensors become numbers here, the loop's only host sync."""
@@ -159,6 +165,7 @@ class RunRecord:
             "metrics": self._final,
             "best": min(finite, key=lambda point: point["val/loss_nats"], default=None),
             "curve": curve,
+            "time_s": self.time_s,
             "started": self._started,
             "finished": None if status == "running" else _now(),
         }
