@@ -21,7 +21,7 @@ from experiments.runs import RESULTS, RowRuns, Table, compared_with
 from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
 from experiments.table import answer, parser
 
-GREY, LIGHT = "#6b6b6b", "#c8c8c8"
+GREY = "#6b6b6b"
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "experiments.figures",  # element names that do not change from run to run
     "svg.fonttype": "path",
@@ -79,13 +79,13 @@ def val_curves(table: Table) -> Figure:
     reference = next((c.against for c in table.spec.comparisons if c.against in curves), None)
     for axes, runs in zip(grid.flat, drawn, strict=False):
         if reference is not None and runs.row.name != reference:
-            axes.plot(curves[reference].index, curves[reference]["mean"], color=LIGHT, lw=1.5)
+            axes.plot(curves[reference].index, curves[reference]["mean"], ":", color=GREY, lw=1.2)
         _curve_panel(axes, runs, curves[runs.row.name], looks(table)[runs.row.family])
     for axes in grid.flat[len(drawn) :]:
         axes.set_visible(False)
     grid.flat[0].set_ylim(*_late_range(list(curves.values())))
     grid.flat[0].set_xlim(left=0)
-    behind = f"; light grey: {table.rows[reference].row.label}" if reference else ""
+    behind = f"; dotted: {table.rows[reference].row.label}" if reference else ""
     figure.supxlabel(f"step   (mark: lowest mean; band: all seeds{behind})", fontsize=9)
     figure.supylabel("val loss, nats a token", fontsize=9)
     return figure
@@ -97,7 +97,8 @@ def _curve_panel(axes: Axes, runs: RowRuns, curve: pd.DataFrame, look: Look) -> 
     step, lowest = curve.index[int(curve["mean"].argmin())], float(curve["mean"].min())
     axes.plot(step, lowest, look.marker, color=look.color, mec="white", ms=7)
     axes.annotate(f"{lowest:.3f}", (step, lowest), xytext=(0, -8), textcoords="offset points",
-                  ha="center", va="top", fontsize=8)  # fmt: skip
+                  ha="center", va="top", fontsize=8,
+                  bbox={"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5})  # fmt: skip
     axes.set_title(runs.row.label)
     axes.tick_params(labelsize=8, color=GREY)
 
@@ -185,9 +186,9 @@ def val_difference(table: Table) -> Figure | None:
     axes.set_xlabel(
         f"final val loss minus that of {alone or 'the other row'}, same seeds, nats a token\n"
         + (
-            f"line: {LEVEL:.0%} interval; filled: supported, open: not"
+            f"below zero: better; line: {LEVEL:.0%} interval; filled: supported, open: not"
             if any(one.reading != "too few seeds" for one, _ in pairs)
-            else f"open: fewer than {MIN_SEEDS} seeds support no order"
+            else f"below zero: better; open: fewer than {MIN_SEEDS} seeds support no order"
         )
     )
     return figure

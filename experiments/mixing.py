@@ -19,8 +19,8 @@ IDENTITY = {
 
 # Settings that change no number of a run, or that IDENTITY or the rows themselves speak of.
 INCIDENTAL = frozenset(
-    {"seed", "table", "row", "scale", "fresh", "tracker", "hydra", "device", "dtype"}
-    | {"log_every", "save_every", "runs_dir", "results_dir", "data.cache_dir", "data.workers"}
+    {"seed", "table", "row", "scale", "fresh", "tracker", "hydra", "device", "dtype", "data"}
+    | {"log_every", "save_every", "runs_dir", "results_dir"}
 )
 
 Groups = dict[str, list[Record]]
@@ -64,7 +64,7 @@ def config_differences(records: Iterable[Record]) -> Iterator[tuple[str, Groups]
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
-        if f"{prefix}{key}" in INCIDENTAL:
+        if not prefix and key in INCIDENTAL:
             continue
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")

@@ -63,14 +63,15 @@ _FINISHED_RECORD: dict[str, tuple[type, ...]] = {
     "curve": (list,),
     **{METRICS[name]: _NUMBER for name in ("train", "val", "train_stderr", "val_stderr")},
     **{METRICS[name]: _NUMBER for name in ("best_val", "best_step", "epoch", "time_s")},
-    **{METRICS[name]: _NUMBER for name in ("flops_per_token", "tokens_per_s")},
+    "flops_per_token": _NUMBER,
     "parameters": (int,),
     "parameters_trainable": (int,),
 }
-# Absent where there is nothing to measure (ones without a learned mask) or no way to measure it.
+# Absent where there is nothing to measure (ones without a learned mask, the speed of a session
+# that had no step left to do) or no way to measure it.
 _OPTIONAL: dict[str, tuple[type, ...]] = {
     METRICS[name]: (*_NUMBER, NoneType)
-    for name in ("bits_per_byte", "ones", "eval_ones", "best_train", "memory_bytes")
+    for name in ("bits_per_byte", "ones", "eval_ones", "best_train", "tokens_per_s", "memory_bytes")
 }
 
 

@@ -62,7 +62,7 @@ def test_settings_that_change_no_number_may_differ(records):
         "config__fresh": True,
         "config__log_every": 7,
     }
-    changes["config__data"] = {"workers": 3, "cache_dir": "/elsewhere"}
+    changes["config__data"] = {"num_proc": 3, "cache_dir": "/elsewhere"}
     check_comparable(records(("none", 1, {}), ("none", 2, changes)))
 
 
