@@ -128,13 +128,18 @@ def test_a_resumed_run_has_the_lines_of_an_undisturbed_one(tmp_path, checkpoint)
     assert records[0]["best"] == records[1]["best"]
 
 
-def test_time_goes_on_after_a_resume(tmp_path):
+@pytest.mark.parametrize(("status", "time_s"), [("interrupted", 2000), ("running", 1000)])
+def test_time_goes_on_after_a_resume(tmp_path, status, time_s):
+    """From where an interrupted session stopped, and from the last line of a killed one."""
     path = train(tmp_path, last=2)
     lines = read_lines(path / "metrics.jsonl")
     lines[-1]["time_s"] = 1000.0
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = read(path / "record.json") | {"status": status, "time_s": 2000.0}
+    (path / "record.json").write_text(json.dumps(record))
     train(tmp_path, first=3)
-    assert 1000 < read(path / "record.json")["metrics"]["time_s"] < 1100
+    record = read(path / "record.json")
+    assert time_s < record["metrics"]["time_s"] <= record["time_s"] < time_s + 100
 
 
 def test_a_tracker_sees_everything_once_in_order_and_after_a_resume_again(tmp_path):

@@ -144,7 +144,7 @@ if len(sys.argv) > 2:
 config = json.loads(sys.argv[1])
 run = open_run(config, "text", dtype="float32", device_kind="cpu", code_hash="c0de")
 print("held", flush=True)
-time.sleep(60)
+time.sleep(300)
 """
 
 

@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -10,9 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from training import tracker
 from training.instantiate import instantiate, read_config
@@ -88,8 +85,8 @@ def test_a_tracker_that_fails_or_hangs_costs_one_warning(tmp_path, caplog, kind,
         guard.put(Event(step, {"loss": 1.0}))
     in_the_loop_s = time.monotonic() - began
     guard.close(0)
-    assert in_the_loop_s < 0.5
-    assert time.monotonic() - began < 2.0
+    assert in_the_loop_s < 2.0
+    assert time.monotonic() - began < 5.0
     (warning,) = [r for r in caplog.records if r.name == "training.tracker"]
     assert "the tracker is dropped" in warning.message and str(tmp_path) in warning.message
 
@@ -168,11 +165,12 @@ def test_a_key_is_looked_for_where_wandb_keeps_it(tmp_path, monkeypatch, netrc, 
     assert has_wandb_key() is found
 
 
-# W&B for real, in a process of its own: a run that is killed, goes on, and finishes
+# W&B for real, in a process of its own: a run that is killed, goes on, and finishes, its random
+# streams as they were
 
 SESSION = """
-import json, logging, os, signal, sys
-import torch
+import json, logging, os, random, signal, sys
+import numpy, torch
 from training import tracker
 from training.record import RunRecord
 from training.run_directory import open_run
@@ -185,6 +183,11 @@ config = {"seed": 1, "steps": 8, "row": "learned", "table": "published_nano", "s
           "runs_dir": root + "/runs", "results_dir": root + "/results", "model": {"n_layer": 2}}
 run = open_run(config, "text", dtype="float32", device_kind="cpu", code_hash="c0de")
 facts = {"code": {"commit": None, "code_hash": "c0de"}}
+
+def random_streams():
+    return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
+
+before = random_streams()
 chosen = WandbTracker(project="dropout", mode=mode, tags=["mine"])
 with RunRecord(run, facts, chosen, first - 1) as record:
     for step in range(first, last + 1):
@@ -197,6 +200,7 @@ with RunRecord(run, facts, chosen, first - 1) as record:
         record._guard._thread.join(1.5)  # time to write something
         os.kill(os.getpid(), signal.SIGKILL)
     record.finish(8, {"val/loss_nats": 4.0})
+assert random_streams() == before
 """
 
 
@@ -206,7 +210,7 @@ def session(root: Path, mode: str, first: int, last: int, **env: str) -> tuple[i
         env=os.environ | SECRETS | {"OMP_NUM_THREADS": "1"} | env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -227,7 +231,7 @@ def wandb_records(resumed) -> list[dict]:
     (file,) = resumed[0].glob("runs/published_nano/learned/*/wandb/offline-run-*/*.wandb")
     wandb = Path(sys.executable).with_name("wandb")
     command = [str(wandb), "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -295,15 +299,6 @@ def test_no_secret_is_in_any_byte(resumed, tmp_path):
 
 def all_bytes(root: Path) -> Iterator[bytes]:
     return (path.read_bytes() for path in root.rglob("*") if path.is_file())
-
-
-def test_random_streams_are_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    chosen = WandbTracker(project="p", mode="offline")
-    chosen.track(tracked_run(tmp_path), [Event(1, {"loss": 1.0}), Event(2, {"samples": ["text"]})])
-    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    assert before == after
 
 
 def test_importing_the_module_does_not_import_wandb():
