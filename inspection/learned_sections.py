@@ -38,7 +38,7 @@ def history_section(subject: Subject, seen: Mapping[str, Observed]) -> Section:
     }
     last = {label(key, seen): lines[1][-1] for key, lines in histories[modes["eval"]].items()}
     least, most = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
-    told = f"{most} ends with {last[most]:.1%} ones"
+    told = f"{most[0].upper()}{most[1:]} ends with {last[most]:.1%} ones"
     return Section(
         "Ones over training",
         f"{told}, {least} with {last[least]:.1%}." if least != most else f"{told}.",

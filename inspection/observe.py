@@ -72,14 +72,15 @@ def _observed(arguments: tuple[Any, ...], mask: Tensor, soft_mask: Tensor | None
     return Observed(
         hidden,
         mask_source,
-        _per_unit(mask, hidden),
+        # A rounding that is not quite binary, a sigmoid's, counts as what it is nearest to.
+        (_per_unit(mask, hidden) >= 0.5).float(),
         None if soft_mask is None else _per_unit(soft_mask, hidden),
     )
 
 
 def _per_unit(mask: Tensor, hidden: Tensor) -> Tensor:
     """(B, T, units) float32 of a mask that broadcasts against `hidden`, (B, T, ...)."""
-    return mask.expand_as(hidden).flatten(2).float()
+    return mask.detach().expand_as(hidden).flatten(2).float()
 
 
 def learned_only(observed: Mapping[str, Observed]) -> dict[str, Observed]:
