@@ -26,7 +26,8 @@ def head(table: Table, command: str) -> str:
 def _summary(table: Table) -> str:
     finished = table.finished
     with_runs = sum(bool(runs.finished) for runs in table.rows.values())
-    text = f"{len(finished)} finished run{'s' * (len(finished) != 1)}, {with_runs} of {len(table.rows)} rows"
+    text = f"{len(finished)} finished run{'s' * (len(finished) != 1)}"
+    text += f", {with_runs} of {len(table.rows)} rows"
     if finished:
         seeds = {record.seed for record in finished}
         text += f", seed{'s' * (len(seeds) > 1)} {seed_list(seeds)}; "
