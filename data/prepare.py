@@ -24,7 +24,7 @@ from data.tokens import MANIFEST, SplitWriter, TokenData, open_tokens, render_ma
 __all__ = ["TokenData", "fingerprint", "prepare"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FORMAT = 1  # raise it when the same config comes to give other tokens
+FORMAT = 2  # raise it when the same config comes to give other tokens
 
 
 def prepare(cfg: Mapping[str, Any], block_size: int) -> TokenData:

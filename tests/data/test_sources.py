@@ -4,6 +4,7 @@ import json
 import lzma
 import socket
 import time
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data import sources
-from data.articles import read_texts
+from data.articles import Corpus, read_texts
 from data.config import DataConfig
 from data.sources import open_source
 
@@ -145,6 +146,12 @@ def test_the_sample_is_in_no_order_of_topics():
     config = DataConfig("sample", text_field="extract")
     table = next(open_source(config).tables())
     assert len(set(table.column("topic").to_pylist())) > 6
+
+
+def test_every_first_part_of_the_sample_has_all_splits():
+    config = DataConfig(source="sample", text_field="extract", max_bytes=200_000)
+    splits = Counter(split for split, _ in Corpus(open_source(config), config).pieces())
+    assert splits["train"] > 5 * splits["val"] > 0 and splits["test"] > 0
 
 
 def test_a_missing_or_altered_sample_says_what_to_install(monkeypatch):
