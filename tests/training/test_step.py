@@ -1,0 +1,103 @@
+"""The step: its gradient, its streams, and what it refuses to do."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from training.state import TrainState
+from training.step import NonFiniteError, accumulate_gradients, train_step
+
+Build = Callable[..., TrainState]
+EXACT = ("dtype=float32",)
+
+
+def gradients(state: TrainState) -> dict[str, torch.Tensor]:
+    return {n: p.grad.clone() for n, p in state.model.named_parameters() if p.grad is not None}
+
+
+def test_the_gradient_is_that_of_plain_cross_entropy_plus_the_weighted_penalty(
+    tiny_state: Build,
+) -> None:
+    state = tiny_state(*EXACT, "dropout.mlp_output.rounding.slope=5",
+                       "dropout/rounding@dropout.mlp_output.rounding=sigmoid")  # fmt: skip
+    batches = state.batches["train"]
+    tokens, targets = batches.gather(batches.window_starts(4, 1, "train", 1))
+    out = state.model.train()(tokens)
+    logits = state.model.logits(out.hidden)
+    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    (loss + 0.1 * out.penalty).backward()
+    expected = gradients(state)
+    state.optimizer.zero_grad()
+    found_loss, found_penalty = accumulate_gradients(state, 1, weight=0.1)
+    torch.testing.assert_close(found_loss, loss.detach())
+    torch.testing.assert_close(found_penalty, out.penalty.detach())
+    torch.testing.assert_close(gradients(state), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_micro_batches_do_not_change_the_step(tiny_state: Build) -> None:
+    weights = []
+    for micro in (1, 2, 4):
+        state = tiny_state(*EXACT, "dropout=none", f"micro_batch_size={micro}")
+        train_step(state)
+        weights.append(state.model.state_dict())
+    for other in weights[1:]:
+        torch.testing.assert_close(other, weights[0])
+
+
+def test_one_seed_gives_every_row_the_same_batches_and_backbone(tiny_state: Build) -> None:
+    rows = [tiny_state(f"dropout={d}") for d in ("none", "standard", "learned", "learned_precomputed")]
+    first = rows[0].model.state_dict()
+    for state in rows[1:]:
+        for step in (1, 5):
+            a, b = (s.batches["train"].window_starts(4, s.cfg.seed, "train", step) for s in (rows[0], state))
+            assert torch.equal(a, b)
+        theirs = state.model.state_dict()
+        assert all(torch.equal(first[name], theirs[name]) for name in first)
+
+
+def test_noise_depends_on_seed_and_step_alone(tiny_state: Build) -> None:
+    losses = []
+    for _ in range(2):
+        state = tiny_state("dropout=standard")
+        torch.rand(17)  # what was drawn before is of no account
+        losses.append(accumulate_gradients(state, 1, 0.0)[0])
+    assert losses[0] == losses[1]
+    assert accumulate_gradients(tiny_state("dropout=standard", "dropout.p=0.4"), 1, 0.0)[0] != losses[0]
+
+
+@pytest.mark.parametrize("where", ["weight", "gradient"])
+def test_what_is_not_finite_stops_before_the_update_and_names_step_and_layer(
+    tiny_state: Build, where: str
+) -> None:
+    state = tiny_state("dropout=none")
+    train_step(state)
+    parameter = state.model.blocks[1].mlp.expand.weight
+    if where == "weight":
+        parameter.data[0, 0] = float("nan")
+    else:
+        parameter.register_hook(lambda g: g * float("inf"))
+    before = {n: p.detach().clone() for n, p in state.model.named_parameters()}
+    with pytest.raises(NonFiniteError, match=r"step 2.*(blocks\.1\.mlp\.expand|token_embedding)"):
+        train_step(state)
+    assert state.progress.step == 1
+    for name, p in state.model.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name], equal_nan=True, rtol=0, atol=0)
+
+
+def test_clipping_bounds_the_gradient_and_reports_it_unclipped(tiny_state: Build) -> None:
+    free, clipped = tiny_state("dropout=none"), tiny_state("dropout=none", "optimizer.grad_clip=1e-3")
+    a, b = train_step(free)["train/grad_norm"], train_step(clipped)["train/grad_norm"]
+    assert a == b > 1e-3
+
+
+def test_the_penalty_reaches_the_mask_only_with_its_weight(tiny_state: Build) -> None:
+    state = tiny_state(*EXACT, "dropout.shift_init=1")
+    name = "blocks.0.dropout.mlp_output.shift"
+    shift = []
+    for weight in (0.0, 1.0):
+        accumulate_gradients(state, 1, weight)
+        shift.append(gradients(state)[name])
+        state.optimizer.zero_grad()
+    assert not torch.allclose(*shift)
