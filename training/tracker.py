@@ -112,24 +112,32 @@ class WandbTracker:
             group=run.group, job_type=run.job_type, name=run.name, tags=[*run.tags, *self.tags],
             config=dict(run.config), dir=str(run.directory), settings=_wandb_settings(),
         ) as session:  # fmt: skip
-            folder = Path(session.dir).parent
-            if session.offline:
-                _remove_superseded(run.directory, folder)
-            else:
-                logger.info("W&B: %s", session.url)
-            for metrics in _WITH_MINIMUM:
-                session.define_metric(metrics, summary="min,last")
-            for step, values in events:
-                # After a resume online, W&B's server already holds the steps before this one.
-                if step >= session.starting_step:
-                    session.log({name: _to_wandb(value) for name, value in values.items()}, step)
-            if run.exit_code == os.EX_TEMPFAIL:
-                session.mark_preempting()
-            session.finish(run.exit_code)
+            folder, failure = Path(session.dir).parent, None
+            try:
+                self._send(session, run, events)
+            except Exception as error:  # else W&B prints its traceback amid the run's own words
+                failure = error
+        if failure is not None:
+            raise failure
         if session.offline:
             logger.info(
                 "W&B, offline: look with `wandb leet %s`, send with `wandb sync %s`", folder, folder
             )
+
+    def _send(self, session: Any, run: TrackedRun, events: Iterable[Event]) -> None:
+        if session.offline:
+            _remove_superseded(run.directory, Path(session.dir).parent)
+        else:
+            logger.info("W&B: %s", session.url)
+        for metrics in _WITH_MINIMUM:
+            session.define_metric(metrics, summary="min,last")
+        for step, values in events:
+            # After a resume online, W&B's server already holds the steps before this one.
+            if step >= session.starting_step:
+                session.log({name: _to_wandb(value) for name, value in values.items()}, step)
+        if run.exit_code == os.EX_TEMPFAIL:
+            session.mark_preempting()
+        session.finish(run.exit_code)
 
 
 def has_wandb_key() -> bool:
