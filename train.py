@@ -23,6 +23,7 @@ from training.config import check_config, register_schema
 if TYPE_CHECKING:  # torch is imported late, so that --help and --cfg answer at once
     from training.record import RunRecord
     from training.run_directory import RunDirectory
+    from training.signals import StopSignals
     from training.state import TrainState
 
 NON_FINITE = 3  # exit code
@@ -39,23 +40,26 @@ def main(cfg: DictConfig) -> None:
     from training import provenance
     from training.checkpoint import latest_checkpoint
     from training.instantiate import instantiate
-    from training.record import RunRecord
+    from training.record import RunRecord, publish
     from training.report import print_summary, run_facts
     from training.run_directory import open_run
+    from training.signals import StopSignals
     from training.state import TrainState
     from training.step import NonFiniteError
 
     tracker = instantiate(cfg.tracker)
     state = TrainState.build(cfg)
-    with open_run(
+    opened = open_run(
         cfg,
         state.data.fingerprint,
         dtype=state.machine.dtype_name,
         device_kind=state.machine.device.type,
         code_hash=provenance.code_hash(),
-    ) as run:
+    )
+    with opened as run, StopSignals() as stop:
         if run.status == "finished":
             log.info("this run is finished; fresh=true runs it anew")
+            publish(run, run.read_record())
             print_summary(run, run.read_record(), [])
             return
         if checkpoint := latest_checkpoint(run.checkpoints):
@@ -64,24 +68,23 @@ def main(cfg: DictConfig) -> None:
         log.info("run directory: %s", run.path)
         try:
             with RunRecord(run, run_facts(state), tracker, state.progress.step) as record:
-                samples = train(state, run, record)
+                samples = train(state, run, record, stop)
         except NonFiniteError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(NON_FINITE)
         print_summary(run, run.read_record(), samples)
 
 
-def train(state: TrainState, run: RunDirectory, record: RunRecord) -> list[str]:
+def train(state: TrainState, run: RunDirectory, record: RunRecord, stop: StopSignals) -> list[str]:
     """Train to the end, or until a signal asks to stop; returns samples of text."""
     from training.evaluate import evaluate
     from training.pace import Pace
     from training.report import StepsBar, sample_text, validation_masks
-    from training.signals import StopSignals
     from training.step import stop_if_skipped, train_step
 
     cfg, progress = state.cfg, state.progress
     pace = Pace(state)
-    with StopSignals() as stop, StepsBar(progress.step, cfg.steps) as bar:
+    with StepsBar(progress.step, cfg.steps) as bar:
         if progress.step == 0:
             record.log(0, evaluate(state))
 
@@ -94,7 +97,7 @@ def train(state: TrainState, run: RunDirectory, record: RunRecord) -> list[str]:
                     stop_if_skipped(state)
                     metrics |= evaluate(state)
                     bar.show(step, metrics)
-                    if progress.is_best(metrics["val/loss_nats"]):
+                    if progress.is_best(float(metrics["val/loss_nats"])):
                         state.save(run.checkpoints, "best")
             if due(step, cfg.log_every) or "val/loss_nats" in metrics:
                 record.log(step, metrics | pace.metrics())

@@ -1,6 +1,6 @@
 """A GPT-2 style decoder whose dropouts are chosen from outside."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -107,7 +107,7 @@ class MLP(nn.Module):
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
-        self.activation = {"gelu": F.gelu, "selu": F.selu}[cfg.activation]
+        self.activation: Callable[[Tensor], Tensor] = getattr(F, cfg.activation)
         self.expand = nn.Linear(cfg.n_embd, cfg.mlp_width, bias=False)
         self.project = nn.Linear(cfg.mlp_width, cfg.n_embd, bias=False)
 

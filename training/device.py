@@ -1,6 +1,7 @@
 """Where a run computes, and in which type."""
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -55,5 +56,5 @@ def choose_machine(device: str = "auto", dtype: str = "auto") -> Machine:
 def _multiplies_bfloat16_fast(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16", False))

@@ -32,7 +32,11 @@ def train_step(state: TrainState) -> dict[str, Tensor | float]:
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.progress.step = step
-    metrics = {"train/batch_loss_nats": loss, "train/grad_norm": grad_norm, "lr": lr}
+    metrics: dict[str, Tensor | float] = {
+        "train/batch_loss_nats": loss,
+        "train/grad_norm": grad_norm,
+        "lr": lr,
+    }
     if penalty is not None:
         metrics |= {"train/penalty": penalty, "train/penalty_weight": weight}
     return metrics
@@ -67,7 +71,8 @@ def accumulate_gradients(
 def clip_gradients(state: TrainState, grad_clip: float | None) -> Tensor:
     """Norm of the whole gradient, before it is scaled down to `grad_clip` where one is given."""
     parameters = [p for p in state.model.parameters() if p.grad is not None]
-    grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters], foreach=True)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    grad_norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
     if grad_clip is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, grad_clip, grad_norm, foreach=True)
     return grad_norm
