@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ops.dropout import dropout
+
 
 def causal_attention(
     query: Tensor, key: Tensor, value: Tensor, p: float = 0.0, fused: bool | None = None
@@ -22,7 +24,7 @@ def causal_attention(
     length = query.shape[-2]
     future = torch.full((length, length), -math.inf, dtype=query.dtype, device=query.device).triu(1)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + future
-    probabilities = F.dropout(scores.softmax(-1), p, training=p > 0)
+    probabilities = dropout(scores.softmax(-1), p)
     return probabilities.to(value.dtype) @ value
 
 
