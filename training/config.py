@@ -153,7 +153,7 @@ def _check_complete(cfg: DictConfig) -> None:
         raise ValueError(f"{key} has no value: give it one, {key}=...")
 
 
-def _keys(schema: type, prefix: str = "") -> Iterator[str]:
+def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
     for entry in fields(schema):
         if is_dataclass(entry.type):
             yield from _keys(entry.type, f"{prefix}{entry.name}.")
