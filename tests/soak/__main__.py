@@ -1,0 +1,105 @@
+"""`python -m tests.soak --minutes 10`: faults of every sort at random, and a summary of what was lost.
+
+Each trial starts a small run, injects a fault, gives the same command again, and compares the end
+with that of an undisturbed run, to the last bit. `--write FILE` keeps the summary.
+"""
+
+import argparse
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tests.soak.faults import Trial, any_fault, killed_at_random
+from tests.soak.runs import Nursery, ending
+from training import provenance
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--kills", type=int, default=50, help="random kills, at least")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, help="a file for the summary")
+    options = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="soak-") as place:
+        counts, lost = soak(Path(place), options.minutes * 60, options.kills, options.seed)
+    summary = summarize(counts, lost, time.monotonic() - began, options.seed)
+    print(summary)
+    if options.write:
+        options.write.write_text(summary)
+    return 1 if lost else 0
+
+
+def soak(
+    place: Path, duration_s: float, least_kills: int, seed: int
+) -> tuple[Counter[str], list[str]]:
+    """Trials until the time is over and enough kills were made: counts of faults, and failures."""
+    chance = random.Random(seed)
+    counts, lost = Counter[str](), list[str]()
+    with Nursery(place) as nursery:
+        nursery.run(place / "first")
+        began = time.monotonic()
+        nursery.run(place / "undisturbed")
+        undisturbed = time.monotonic() - began
+        expected = ending(place / "undisturbed")
+        trial = Trial(nursery, place, chance, expected, undisturbed)
+        while time.monotonic() - began < duration_s or kills(counts) < least_kills:
+            run = place / f"run{sum(counts.values()):05d}"
+            enough_time = time.monotonic() - began < duration_s
+            try:
+                fault = (any_fault if enough_time else killed_at_random)(replace(trial, place=run))
+            except (AssertionError, ValueError, OSError):
+                fault = "lost"
+                lost.append(traceback.format_exc())
+            counts[fault] += 1
+            print(f"{sum(counts.values()):5d}  {fault}", file=sys.stderr, flush=True)
+            shutil.rmtree(run, ignore_errors=True)
+    return counts, lost
+
+
+def kills(counts: Counter[str]) -> int:
+    return sum(n for fault, n in counts.items() if fault.startswith("SIGKILL at a random"))
+
+
+def summarize(counts: Counter[str], lost: list[str], duration_s: float, seed: int) -> str:
+    injected = sum(counts.values()) - counts["lost"]
+    rows = [f"| {fault} | {n} |" for fault, n in sorted(counts.items()) if fault != "lost"]
+    outcome = (
+        "Nothing was lost: after every fault the same command ended with the weights, optimizer "
+        "state, metrics, best checkpoint and samples of the undisturbed run, bit for bit."
+        if not lost
+        else f"{len(lost)} of {injected + len(lost)} trials lost something:\n\n" + "\n".join(lost)
+    )
+    code = provenance.code_facts()
+    return "\n".join(
+        [
+            "# Soak",
+            "",
+            f"`python -m tests.soak --seed {seed}`: {injected} faults in {duration_s / 60:.1f} "
+            f"minutes, in runs with learned dropout, stochastic rounding and accumulation "
+            f"(torch {torch.__version__}, Python {platform.python_version()}, "
+            f"{os.cpu_count()} CPU cores, code {code['code_hash'][:8]}).",
+            "",
+            "| fault | injected |",
+            "|---|--:|",
+            *rows,
+            "",
+            outcome,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""One trial of each sort: a run, a fault, the same command again, and an end equal to the last bit.
+
+Each takes a `Trial` and returns what was injected, for the summary. AssertionError: something was
+lost, or not said.
+"""
+
+import json
+import random
+import re
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.soak.runs import (
+    STEPS,
+    Nursery,
+    Plant,
+    Process,
+    ending,
+    run_directory,
+    wait_for_training,
+)
+from training.checkpoint import FACTS, MANIFEST, TENSORS, latest_checkpoint
+
+INTERRUPTED, NON_FINITE, USER_ERROR, MACHINE_ERROR = 75, 3, 2, 1
+PARAMETER = "blocks.1.mlp.expand.weight"
+
+
+@dataclass
+class Trial:
+    """A place for a run, chance, and how the undisturbed run ended and how long it took."""
+
+    nursery: Nursery
+    place: Path
+    chance: random.Random
+    expected: dict[str, Any]
+    duration_s: float
+
+    def start(self, *plant: Plant) -> Process:
+        return self.nursery.start(self.place, plant=plant)
+
+    def stop(self, *plant: Plant, code: int, says: str = "") -> Process:
+        """Run into the planted fault; it must end with `code` and say `says`."""
+        process = self.start(*plant)
+        assert process.wait() == code, process.said
+        assert re.search(says, process.said), (says, process.said)
+        return process
+
+    def go_on(self) -> Process:
+        """The same command again ends as if nothing had been."""
+        process = self.nursery.run(self.place)
+        assert ending(self.place) == self.expected, process.said
+        return process
+
+    @property
+    def checkpoints(self) -> Path:
+        return run_directory(self.place) / "checkpoints"
+
+
+def killed_at_random(trial: Trial) -> str:
+    """SIGKILL at a moment that nobody chose; one in five may hit the start-up."""
+    phase_file = trial.place.with_suffix(".phase")
+    process = trial.start(("note_phases", [str(phase_file)]))
+    if trial.chance.random() < 0.8:
+        wait_for_training(trial.place, process)
+    time.sleep(trial.chance.uniform(0, trial.duration_s))
+    process.send(signal.SIGKILL)
+    killed = process.wait() == -signal.SIGKILL
+    phase = phase_file.read_text().strip() if phase_file.exists() else "starting"
+    phase_file.unlink(missing_ok=True)
+    trial.go_on()
+    return f"SIGKILL at a random moment: {phase}" if killed else "SIGKILL that came too late"
+
+
+def killed_in_files(trial: Trial, nth: int | None = None) -> str:
+    """SIGKILL before a write, fsync, rename or removal of the record, the metrics or a checkpoint."""
+    nth = trial.chance.randrange(1, 120) if nth is None else nth
+    trial.stop(("kill_in_files", [nth]), code=-signal.SIGKILL)
+    trial.go_on()
+    return "SIGKILL at a write, fsync, rename or removal"
+
+
+def stopped(trial: Trial, phase: str, nth: int, name: str) -> str:
+    """A signal: the step is finished and saved, and the command that goes on is printed."""
+    said = rf"{name}: finishing this step and saving.*To go on: python \S*train.py tracker=none"
+    trial.stop(("send_signal", [phase, nth, name]), code=INTERRUPTED, says=f"(?s){said}")
+    record = json.loads((run_directory(trial.place) / "record.json").read_text())
+    assert record["status"] == "interrupted"
+    trial.go_on()
+    return f"{name} in a phase: {phase}"
+
+
+def stopped_twice(trial: Trial, phase: str, nth: int, name: str) -> str:
+    """The second signal ends the run at once."""
+    code = 128 + signal.Signals[name]
+    trial.stop(("send_signal", [phase, nth, name, name]), code=code, says=f"{name} again")
+    trial.go_on()
+    return f"{name} twice"
+
+
+def damaged(trial: Trial, name: str | None = None) -> str:
+    """One bit of the newest checkpoint flips: named, and the one before it is used."""
+    trial.stop(("send_signal", ["step", 7, "SIGTERM"]), code=INTERRUPTED)
+    newest = latest_checkpoint(trial.checkpoints)
+    assert newest is not None
+    name = name or trial.chance.choice([TENSORS, FACTS, MANIFEST])
+    content = bytearray((newest.path / name).read_bytes())
+    content[trial.chance.randrange(len(content))] ^= 1 << trial.chance.randrange(8)
+    (newest.path / name).write_bytes(content)
+    process = trial.go_on()
+    told = process.said.replace("\n", "")
+    assert "is damaged" in told or "cannot be read" in told, process.said
+    assert newest.path.name in told, process.said
+    assert re.search(r"going on from step 6 ", process.said), process.said
+    return f"a flipped bit: {name}"
+
+
+def not_finite(trial: Trial, kind: str, value: float) -> str:
+    """A gradient or the loss is NaN or infinite: no update, step and parameter named, run failed."""
+    process = trial.stop((f"spoil_{kind}", [6, PARAMETER, value]), code=NON_FINITE)
+    assert "step 6" in process.said, process.said
+    if kind == "gradient":
+        assert PARAMETER in process.said, process.said
+    record = json.loads((run_directory(trial.place) / "record.json").read_text())
+    assert record["status"] == "failed"
+    assert "step 6" in record["error"]
+    last = latest_checkpoint(trial.checkpoints)
+    assert last is not None
+    assert last.facts["progress"]["step"] == 4
+    trial.go_on()
+    return f"{value} in a {kind}"
+
+
+def out_of_memory(trial: Trial) -> str:
+    said = "error: out of memory: a smaller micro_batch_size"
+    trial.stop(("run_out_of_memory", [5]), code=MACHINE_ERROR, says=said)
+    trial.go_on()
+    return "out of memory"
+
+
+def disk_full(trial: Trial, phase: str, nth: int, n_bytes: int) -> str:
+    """No file may grow beyond some bytes: the metrics in a step, a checkpoint in a save."""
+    said = r"error: cannot write \S+: the file size limit is reached.*runs_dir=DIR"
+    process = trial.start(("limit_file_size", [phase, nth, n_bytes]))
+    assert process.wait() in (USER_ERROR, MACHINE_ERROR), process.said
+    assert re.search(said, process.said.replace("\n", " ")), process.said
+    trial.go_on()
+    return f"file size limit: {phase}"
+
+
+def started_twice(trial: Trial) -> str:
+    """A second process on the same run says who has it, and leaves it alone."""
+    first = trial.start()
+    wait_for_training(trial.place, first)
+    first.send(signal.SIGSTOP)
+    second = trial.start()
+    code = second.wait()
+    first.send(signal.SIGCONT)
+    assert code == USER_ERROR, second.said
+    assert f"is in use by process {first.pid}" in second.said.replace("\n", " "), second.said
+    assert first.wait() == 0, first.said
+    assert ending(trial.place) == trial.expected
+    return "two processes on one run"
+
+
+def any_fault(trial: Trial) -> str:
+    """One trial of a sort that chance picks; half of them are kills at random moments."""
+    chance = trial.chance
+    name = chance.choice(["SIGTERM", "SIGINT"])
+    step = chance.randrange(1, STEPS)
+    sorts = [
+        lambda: killed_in_files(trial),
+        lambda: stopped(trial, "step", step, name),
+        lambda: stopped(trial, "evaluation", chance.randrange(1, 5), name),
+        lambda: stopped(trial, "saving", chance.randrange(1, 7), name),
+        lambda: stopped_twice(trial, chance.choice(["step", "evaluation", "saving"]), 3, name),
+        lambda: damaged(trial),
+        lambda: not_finite(trial, chance.choice(["gradient", "weight"]), float("nan")),
+        lambda: not_finite(trial, "gradient", float("inf")),
+        lambda: out_of_memory(trial),
+        lambda: disk_full(trial, *chance.choice([("step", 5, 8000), ("saving", 2, 100_000)])),
+        lambda: started_twice(trial),
+    ]
+    return killed_at_random(trial) if chance.random() < 0.5 else chance.choice(sorts)()

@@ -1,0 +1,152 @@
+"""Small real runs, and what has to be equal at their ends."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.checkpoint import best_checkpoint, latest_checkpoint
+from training.files import sha256_of
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+
+# Learned dropout with stochastic rounding (the default), and two micro-batches a step.
+TINY = (
+    "tracker=none", "device=cpu", "dtype=float32", f"steps={STEPS}", "save_every=2", "eval_every=3",
+    "log_every=1", "batch_size=8", "micro_batch_size=4", "schedule.warmup_steps=2",
+    "model.n_layer=2", "model.n_embd=16", "model.n_head=2", "model.block_size=16",
+    "data=files", "data.vocab_size=512", "dropout.shift_init=1.5",
+    "evaluate.windows=8", "evaluate.final_windows=16", "evaluate.batch_size=8",
+)  # fmt: skip
+TIMINGS = ("time_s", "tokens_per_s", "memory_bytes")
+
+Plant = tuple[str, list[Any]]
+
+
+@dataclass
+class Process:
+    """A training run, forked by a nursery."""
+
+    nursery: "Nursery"
+    pid: int
+    output: Path
+
+    def send(self, signum: signal.Signals) -> None:
+        os.kill(self.pid, signum)
+
+    def wait(self) -> int:
+        """Its exit code; minus the signal's number where one ended it."""
+        return self.nursery.ask({"wait": self.pid})
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+
+@dataclass
+class Nursery:
+    """Starts runs by way of a zygote; used as `with Nursery(directory) as nursery`."""
+
+    directory: Path
+    started: int = 0
+    _zygote: subprocess.Popen[str] = field(init=False, repr=False)
+
+    def __enter__(self) -> "Nursery":
+        write_corpus(self.directory / "articles.jsonl")
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-m", "tests.soak.zygote"],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zygote.communicate(timeout=60)
+
+    def ask(self, request: dict[str, Any]) -> int:
+        assert self._zygote.stdin is not None
+        assert self._zygote.stdout is not None
+        self._zygote.stdin.write(json.dumps(request) + "\n")
+        self._zygote.stdin.flush()
+        return int(self._zygote.stdout.readline())
+
+    def start(self, runs_dir: Path, *arguments: str, plant: tuple[Plant, ...] = ()) -> Process:
+        """Start `python train.py` on the tiny config, with `arguments` after it."""
+        self.started += 1
+        output = self.directory / f"output{self.started:04d}.txt"
+        words = [
+            *TINY,
+            f"data.paths={self.directory / 'articles.jsonl'}",
+            f"data.cache_dir={self.directory / 'tokens'}",
+            f"runs_dir={runs_dir}",
+            *arguments,
+        ]
+        pid = self.ask({"start": words, "plant": plant, "output": str(output)})
+        return Process(self, pid, output)
+
+    def run(self, runs_dir: Path, *arguments: str, plant: tuple[Plant, ...] = ()) -> Process:
+        """Start, wait, and expect a good end."""
+        process = self.start(runs_dir, *arguments, plant=plant)
+        assert process.wait() == 0, process.said
+        return process
+
+
+def write_corpus(path: Path, n_articles: int = 200) -> None:
+    """Articles of some hundred words, the same ones every time."""
+    chance = random.Random(0)
+    words = ["the", "of", "and", "in", "a", "was", "house", "river", "king", "city", "year", "war"]
+    articles = (" ".join(chance.choices(words, k=100)) for _ in range(n_articles))
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in articles))
+
+
+def run_directory(runs_dir: Path) -> Path:
+    """The one run in `runs_dir`."""
+    (directory,) = {path.parent for path in runs_dir.rglob("config.yaml")}
+    return directory
+
+
+def wait_for_training(runs_dir: Path, process: Process, timeout_s: float = 60) -> None:
+    """Return once the run has written its first line of metrics."""
+    deadline = time.monotonic() + timeout_s
+    while not any(path.stat().st_size for path in runs_dir.rglob("metrics.jsonl")):
+        assert time.monotonic() < deadline, process.said
+        time.sleep(0.005)
+
+
+def ending(runs_dir: Path) -> dict[str, Any]:
+    """All that must not depend on what happened to a run on its way, to the last bit."""
+    directory = run_directory(runs_dir)
+    last = latest_checkpoint(directory / "checkpoints")
+    best = best_checkpoint(directory / "checkpoints")
+    assert last is not None
+    assert best is not None
+    record = json.loads((directory / "record.json").read_text())
+    assert last.facts["progress"]["step"] == record["steps"]
+    assert not list((directory / "checkpoints").glob(".tmp*")), "leftovers of a killed save"
+    return {
+        "status": record["status"],
+        "last": sha256_of(last.path / "tensors.safetensors"),
+        "best": (best.path.name, sha256_of(best.path / "tensors.safetensors")),
+        "metrics": [_timeless(json.loads(line)) for line in _lines(directory / "metrics.jsonl")],
+        "final": _timeless(record["metrics"]),
+        "curve": [_timeless(point) for point in record["curve"]],
+        "samples": (directory / "media.jsonl").read_text(),
+    }
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def _timeless(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name not in TIMINGS}
