@@ -34,8 +34,10 @@ class Corpus:
                 self._texts(), config.val_fraction, config.test_fraction, end
             )
         else:
+            # Where the cut falls is known after one reading, so this is the second.
             n_chars = sum(len(text) for text in self._texts(end))
-            yield from by_characters(self._texts(end), n_chars - int(config.val_fraction * n_chars))
+            n_train = int(n_chars * (1 - config.val_fraction))
+            yield from by_characters(self._texts(end), n_train)
 
     def _texts(self, end: str = "") -> Iterator[str]:
         self.n_texts = self.n_bytes = 0

@@ -70,7 +70,7 @@ def fingerprint(recipe: Mapping[str, Any]) -> str:
 
 def _recipe(config: DataConfig, source: Source) -> dict[str, Any]:
     """All that decides the tokens. Not where they lie, nor on how many cores they were made."""
-    text = ("text_field", "topics", "max_bytes")
+    text = ("text_field", "topics", "article_start", "max_bytes")
     split = ("split", "val_fraction", "test_fraction", "end_of_text", "max_train_tokens")
     options = asdict(config)
     return {
@@ -86,38 +86,39 @@ def _build(
     directory: Path, config: DataConfig, source: Source, recipe: dict[str, Any], block_size: int
 ) -> None:
     """Read, split, tokenise and write; `directory` is there in the end, or an error."""
-    encoding = load_tokenizer(config.vocab_size)
     corpus = Corpus(source, config)
     with whole_or_absent(directory) as staging:
-        with ExitStack() as stack:
-            writers = {
-                split: stack.enter_context(
-                    SplitWriter(
-                        staging / f"{split}.bin",
-                        _byte_lengths(encoding),
-                        config.max_train_tokens if split == "train" else None,
-                    )
-                )
-                for split in config.splits
-            }
-            progress = stack.enter_context(TokenProgress(corpus))
-            pieces = _wanted(corpus.pieces(), writers)
-            num_proc = config.num_proc or len(os.sched_getaffinity(0))
-            for split, tokens in encode_blocks(
-                blocks(pieces, config.end_of_text), encoding, num_proc
-            ):
-                writers[split].write(tokens)
-                progress.add(tokens.size)
+        splits = _write_splits(staging, corpus)
         manifest = {
             "fingerprint": fingerprint(recipe),
             **recipe,
             "texts": corpus.n_texts,
             "bytes": corpus.n_bytes,
-            "splits": {split: writer.facts() for split, writer in writers.items()},
+            "splits": splits,
             "versions": {name: version(name) for name in ("datasets", "tiktoken")},
         }
         TokenData(staging, manifest).check_windows(block_size)
         (staging / MANIFEST).write_bytes(render_manifest(manifest))
+
+
+def _write_splits(staging: Path, corpus: Corpus) -> dict[str, dict[str, Any]]:
+    """Write the token file of each split; what the manifest says of each."""
+    config = corpus.config
+    encoding = load_tokenizer(config.vocab_size)
+    byte_lengths = _byte_lengths(encoding)
+    num_proc = config.num_proc or len(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        writers = {}
+        for split in config.splits:
+            max_tokens = config.max_train_tokens if split == "train" else None
+            writer = SplitWriter(staging / f"{split}.bin", byte_lengths, max_tokens)
+            writers[split] = stack.enter_context(writer)
+        progress = stack.enter_context(TokenProgress(corpus))
+        wanted = blocks(_wanted(corpus.pieces(), writers), config.end_of_text)
+        for split, tokens in encode_blocks(wanted, encoding, num_proc):
+            writers[split].write(tokens)
+            progress.add(tokens.size)
+    return {split: writer.facts() for split, writer in writers.items()}
 
 
 def _wanted(

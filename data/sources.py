@@ -109,7 +109,7 @@ def hub_source(config: DataConfig) -> Source:
             f"data.revision={config.revision} of data.repo={config.repo} must be a full commit "
             "(40 hexadecimal digits): a branch may change under a comparison"
         )
-    keys = ("repo", "subset", "revision", "hub_split", "article_start")
+    keys = ("repo", "subset", "revision", "hub_split")
     identity = {"kind": "hub", **{key: getattr(config, key) for key in keys}}
     return Source(f"data.repo={config.repo}", identity, partial(_load_hub, config))
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_the_published_cut_encodes_nine_tenths_and_the_rest(corpus, articles):
     cut = {"split": "characters", "val_fraction": 0.1, "test_fraction": 0.0, "end_of_text": False}
     data = prepare(corpus | cut, block_size=8)
     whole = "".join(record["text"] + "\n\n" for record in articles)
-    n_train = len(whole) - int(0.1 * len(whole))
+    n_train = int(0.9 * len(whole))
     encoding = load_tokenizer(512)
     assert data.tokens("train").tolist() == encoding.encode_ordinary(whole[:n_train])
     assert data.tokens("val").tolist() == encoding.encode_ordinary(whole[n_train:])
@@ -89,6 +90,14 @@ def test_max_train_tokens_cuts_training_tokens_alone(corpus, prepared):
     assert data.n_bytes("train") == len(text)
 
 
+def test_a_full_split_is_not_tokenised_any_further():
+    writers = {"train": SimpleNamespace(full=False), "val": SimpleNamespace(full=False)}
+    pieces = preparation._wanted(iter([("train", "a"), ("train", "b"), ("val", "c")]), writers)
+    assert next(pieces) == ("train", "a")
+    writers["train"].full = True
+    assert list(pieces) == [("val", "c")]
+
+
 def test_a_second_call_reads_the_cache(corpus, prepared, monkeypatch):
     monkeypatch.setattr(preparation, "_build", None)
     assert prepare(corpus, block_size=8) == prepared
@@ -104,7 +113,7 @@ def test_the_fingerprint_follows_what_decides_the_tokens(corpus, prepared, tmp_p
 
     with copy.open("a") as file:
         file.write('\n{"text": "One more.", "topic": "A"}')
-    others = [same, {"vocab_size": 400}, {"val_fraction": 0.2}, {"topics": ["A"]}]
+    others = [same, {"vocab_size": 400}, {"topics": ["A"]}, {"article_start": "Art"}]
     fingerprints = {prepare(corpus | other, block_size=8).fingerprint for other in others}
     assert len(fingerprints | {prepared.fingerprint}) == 5
 
