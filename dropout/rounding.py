@@ -4,18 +4,32 @@ Each is a callable object M -> mask, chosen as `dropout/rounding@dropout.<slot>.
 evaluation every kind gives way to `threshold`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 
 def threshold(soft_mask: Tensor) -> Tensor:
     """1 where M >= 0.5, else 0: the rounding of evaluation, without a gradient."""
-    return (soft_mask >= 0.5).to(soft_mask.dtype)
+    return soft_mask.detach().clone().ge_(0.5)  # in place: no slow turn from bools to numbers
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """The value of `hard`, exactly, with the gradient of `soft`."""
-    return hard + (soft - soft.detach())
+    return _StraightThrough.apply(hard, soft)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """hard + (soft - detach(soft)), without the two sums."""
+
+    @staticmethod
+    def forward(ctx: Any, hard: Tensor, soft: Tensor) -> Tensor:
+        return hard.view_as(hard)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
 
 
 class StochasticRounding:
@@ -28,7 +42,8 @@ class StochasticRounding:
     def __call__(self, soft_mask: Tensor) -> Tensor:
         # N in [0, 1) and "<" where the source has [0, 1] and "<=": the two agree but on a null set,
         # and so M = 0 is never kept and M = 1 never dropped.
-        hard = (torch.rand_like(soft_mask) < soft_mask).to(soft_mask.dtype)
+        # In place, because turning bools into numbers costs a CPU more than the comparison.
+        hard = torch.rand_like(soft_mask).lt_(soft_mask.detach())
         return straight_through(hard, soft_mask)
 
     def __repr__(self) -> str:
