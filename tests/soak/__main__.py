@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from tests.soak.faults import Trial, any_fault, killed_at_random
-from tests.soak.runs import Nursery, ending
+from tests.soak.runs import Nursery, ending, training_s
 from training import provenance
 
 
@@ -48,12 +48,10 @@ def soak(
     chance = random.Random(seed)
     counts, lost = Counter[str](), list[str]()
     with Nursery(place) as nursery:
-        nursery.run(place / "first")
         began = time.monotonic()
         nursery.run(place / "undisturbed")
-        undisturbed = time.monotonic() - began
-        expected = ending(place / "undisturbed")
-        trial = Trial(nursery, place, chance, expected, undisturbed)
+        undisturbed = place / "undisturbed"
+        trial = Trial(nursery, place, chance, ending(undisturbed), training_s(undisturbed))
         while time.monotonic() - began < duration_s or kills(counts) < least_kills:
             run = place / f"run{sum(counts.values()):05d}"
             enough_time = time.monotonic() - began < duration_s

@@ -30,13 +30,13 @@ PARAMETER = "blocks.1.mlp.expand.weight"
 
 @dataclass
 class Trial:
-    """A place for a run, chance, and how the undisturbed run ended and how long it took."""
+    """A place for a run, chance, and how the undisturbed run ended and how long it trained."""
 
     nursery: Nursery
     place: Path
     chance: random.Random
     expected: dict[str, Any]
-    duration_s: float
+    training_s: float
 
     def start(self, *plant: Plant) -> Process:
         return self.nursery.start(self.place, plant=plant)
@@ -65,7 +65,7 @@ def killed_at_random(trial: Trial) -> str:
     process = trial.start(("note_phases", [str(phase_file)]))
     if trial.chance.random() < 0.8:
         wait_for_training(trial.place, process)
-    time.sleep(trial.chance.uniform(0, trial.duration_s))
+    time.sleep(trial.chance.uniform(0, trial.training_s))
     process.send(signal.SIGKILL)
     killed = process.wait() == -signal.SIGKILL
     phase = phase_file.read_text().strip() if phase_file.exists() else "starting"

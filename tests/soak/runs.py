@@ -144,6 +144,12 @@ def ending(runs_dir: Path) -> dict[str, Any]:
     }
 
 
+def training_s(runs_dir: Path) -> float:
+    """Seconds that a finished run took from its first evaluation to its last."""
+    record = json.loads((run_directory(runs_dir) / "record.json").read_text())
+    return float(record["metrics"]["time_s"])
+
+
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 

@@ -5,7 +5,6 @@ A few points of what `python -m tests.soak` does for ten minutes.
 
 import math
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from tests.soak import faults
 from tests.soak.faults import Trial
-from tests.soak.runs import Nursery, ending
+from tests.soak.runs import Nursery, ending, training_s
 
 slow = pytest.mark.slow
 
@@ -23,11 +22,9 @@ slow = pytest.mark.slow
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     directory = tmp_path_factory.mktemp("survival")
     with Nursery(directory) as nursery:
-        began = time.monotonic()
-        nursery.run(directory / "undisturbed")
-        expected = ending(directory / "undisturbed")
-        duration_s = (time.monotonic() - began) / 2  # the other half made the token cache
-        yield Trial(nursery, directory, random.Random(0), expected, duration_s)
+        nursery.run(directory)
+        chance = random.Random(0)
+        yield Trial(nursery, directory, chance, ending(directory), training_s(directory))
 
 
 @pytest.fixture
