@@ -38,7 +38,7 @@ def test_text_without_a_blank_stays_whole():
     assert cut_text("x" * 1000, 100) == ["x" * 1000]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(["train", "val"]), TEXT), max_size=9))
 def test_without_end_of_text_a_split_is_encoded_as_one_text(pieces):
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +49,7 @@ def test_without_end_of_text_a_split_is_encoded_as_one_text(pieces):
         assert tokens.get(split, []) == load_tokenizer(1024).encode_ordinary(whole)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(TEXT, max_size=9))
 def test_with_end_of_text_each_article_ends_with_it(articles):
     tokens = tokens_of(blocks([("train", text) for text in articles], end_of_text=True))

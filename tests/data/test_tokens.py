@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data.tokens import SplitWriter, open_tokens, render_manifest
 
 FUZZ = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
