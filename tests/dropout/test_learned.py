@@ -17,7 +17,11 @@ B, T, C, H = 3, 6, 8, 4
 
 def build(site: Site, **options: object) -> LearnedDropout:
     torch.manual_seed(0)
-    usual = {"rounding": StochasticRounding(), "penalty": MaskPenalty(squared=1.0), "shift_init": 1.2}
+    usual = {
+        "rounding": StochasticRounding(),
+        "penalty": MaskPenalty(squared=1.0),
+        "shift_init": 1.2,
+    }
     module = LearnedDropout(site, **(usual | options)).double()  # type: ignore[arg-type]
     torch.nn.init.normal_(module.qkv.weight, std=0.7)
     with torch.no_grad():
@@ -25,7 +29,9 @@ def build(site: Site, **options: object) -> LearnedDropout:
     return module
 
 
-def reference(x: Tensor, weight: Tensor, shift: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+def reference(
+    x: Tensor, weight: Tensor, shift: Tensor, noise: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Y and M, position by position and head by head."""
     soft = torch.empty_like(x)
     query, key, value = ((x @ w.T).view(B, T, H, C // H) for w in weight.chunk(3))

@@ -170,7 +170,12 @@ def test_slots_that_disagree_on_detaching_the_shared_source_are_refused() -> Non
 )
 def test_shapes_that_do_not_go_together_are_refused(change, message) -> None:
     with pytest.raises(ValueError, match=message):
-        GPTConfig(**({"vocab_size": 50, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 12} | change))
+        GPTConfig(
+            **(
+                {"vocab_size": 50, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 12}
+                | change
+            )
+        )
 
 
 def test_an_unknown_slot_is_refused() -> None:

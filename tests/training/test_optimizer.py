@@ -8,7 +8,9 @@ from training.optimizer import build_optimizer
 
 def test_only_matrices_decay() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 4))
-    decayed, kept = build_optimizer(model, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1).param_groups
+    decayed, kept = build_optimizer(
+        model, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1
+    ).param_groups
     assert [p.dim() for p in decayed["params"]] == [2, 2] and decayed["weight_decay"] == 0.1
     assert [p.dim() for p in kept["params"]] == [1, 1, 1] and kept["weight_decay"] == 0
     assert decayed["betas"] == (0.9, 0.95)

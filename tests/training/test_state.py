@@ -25,7 +25,9 @@ def run(state: TrainState, steps: int) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_ten_steps_are_five_a_resume_and_five(tiny_state: Build, tmp_path: Path, preset: str) -> None:
+def test_ten_steps_are_five_a_resume_and_five(
+    tiny_state: Build, tmp_path: Path, preset: str
+) -> None:
     """With accumulation; bit for bit: weights, moments, every later metric."""
     whole = tiny_state(*overrides(preset))
     metrics = run(whole, 10)

@@ -47,11 +47,16 @@ def test_micro_batches_do_not_change_the_step(tiny_state: Build) -> None:
 
 
 def test_one_seed_gives_every_row_the_same_batches_and_backbone(tiny_state: Build) -> None:
-    rows = [tiny_state(f"dropout={d}") for d in ("none", "standard", "learned", "learned_precomputed")]
+    rows = [
+        tiny_state(f"dropout={d}") for d in ("none", "standard", "learned", "learned_precomputed")
+    ]
     first = rows[0].model.state_dict()
     for state in rows[1:]:
         for step in (1, 5):
-            a, b = (s.batches["train"].window_starts(4, s.cfg.seed, "train", step) for s in (rows[0], state))
+            a, b = (
+                s.batches["train"].window_starts(4, s.cfg.seed, "train", step)
+                for s in (rows[0], state)
+            )
             assert torch.equal(a, b)
         theirs = state.model.state_dict()
         assert all(torch.equal(first[name], theirs[name]) for name in first)
@@ -64,7 +69,10 @@ def test_noise_depends_on_seed_and_step_alone(tiny_state: Build) -> None:
         torch.rand(17)  # what was drawn before is of no account
         losses.append(accumulate_gradients(state, 1, 0.0)[0])
     assert losses[0] == losses[1]
-    assert accumulate_gradients(tiny_state("dropout=standard", "dropout.p=0.4"), 1, 0.0)[0] != losses[0]
+    assert (
+        accumulate_gradients(tiny_state("dropout=standard", "dropout.p=0.4"), 1, 0.0)[0]
+        != losses[0]
+    )
 
 
 @pytest.mark.parametrize("where", ["weight", "gradient"])
@@ -87,7 +95,10 @@ def test_what_is_not_finite_stops_before_the_update_and_names_step_and_layer(
 
 
 def test_clipping_bounds_the_gradient_and_reports_it_unclipped(tiny_state: Build) -> None:
-    free, clipped = tiny_state("dropout=none"), tiny_state("dropout=none", "optimizer.grad_clip=1e-3")
+    free, clipped = (
+        tiny_state("dropout=none"),
+        tiny_state("dropout=none", "optimizer.grad_clip=1e-3"),
+    )
     a, b = train_step(free)["train/grad_norm"], train_step(clipped)["train/grad_norm"]
     assert a == b > 1e-3
 

@@ -1,0 +1,80 @@
+"""The README's recipe and commands, followed to the letter."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from training.config import check_config, register_schema
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+KEPT = (
+    "train.py",
+    "configs",
+    "model",
+    "dropout",
+    "ops",
+    "data",
+    "training",
+    "hydra_plugins",
+    "tests",
+)
+TINY = ("steps=2", "model.n_layer=1", "model.n_embd=16", "batch_size=4", "micro_batch_size=4",
+        "evaluate.windows=4", "evaluate.final_windows=4", "tracker=none", "data.max_bytes=400000",
+        "data.max_train_tokens=20000")  # fmt: skip
+
+
+def recipe_files() -> dict[str, str]:
+    """The files that "Add a dropout" has one write, by path."""
+    section = README.split("## Add a dropout")[1].split("\n## ")[0]
+    found = re.findall(r"\d\. `([^`]+)`\n\n( +)```\w+\n(.*?)\n +```", section, re.DOTALL)
+    return {path: re.sub(f"(?m)^{indent}", "", text) + "\n" for path, indent, text in found}
+
+
+def test_the_recipe_for_a_new_dropout_trains_two_steps(tmp_path: Path) -> None:
+    for name in KEPT:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path)
+    files = recipe_files()
+    assert set(files) == {"dropout/shared.py", "configs/dropout/slot/shared.yaml"}
+    for path, text in files.items():
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    (command,) = re.findall(r"`(python train\.py dropout/slot@\S+=shared [^`]+)`", README)
+    arguments = [sys.executable, *shlex.split(command)[1:], *TINY]
+    cache = f"data.cache_dir={ROOT / '.cache/tokens'}"
+    done = subprocess.run(
+        [*arguments, cache], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("runs/nano/learned/seed1-*/summary.json"))) == 1
+
+
+def commands() -> list[str]:
+    """Every single training command of the README, without its comment."""
+    lines = (line.strip().split("  #")[0].strip() for line in README.splitlines())
+    found = [line for line in lines if line.startswith("python train.py ")]
+    return [line for line in found if " -m " not in line and "sweep=" not in line]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_training_command_composes(command: str) -> None:
+    register_schema()
+    GlobalHydra.instance().clear()
+    arguments = [a for a in shlex.split(command)[2:] if "=" in a and "=shared" not in a]
+    arguments = [a for a in arguments if not a.startswith("dropout.mlp_output.p")]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        check_config(compose("train", arguments))
+
+
+def test_train_py_stays_within_150_lines() -> None:
+    assert len((ROOT / "train.py").read_text(encoding="utf-8").splitlines()) <= 150
