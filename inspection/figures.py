@@ -5,7 +5,7 @@ from io import StringIO
 from typing import Any
 
 import matplotlib
-import torch
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
@@ -50,14 +50,14 @@ def draw_batch_mask(mask: Tensor) -> Figure:
     n_sample, n_unit = mask.shape
     figure = Figure(figsize=(WIDTH, 1.1 + 0.19 * n_sample), layout="constrained")
     units, counts = figure.subplots(1, 2, width_ratios=[5, 1.4], sharey=True)
-    units.imshow(mask, cmap=ListedColormap(["white", INK]), vmin=0, vmax=1, aspect="auto")
+    units.imshow(mask.numpy(), cmap=ListedColormap(["white", INK]), vmin=0, vmax=1, aspect="auto")
     units.set_yticks(range(n_sample), [str(i + 1) for i in range(n_sample)])
     for edge in range(1, n_sample):
         units.axhline(edge - 0.5, color=GREY, linewidth=0.4)
     units.spines[["top", "right"]].set_visible(True)
     units.set(xlabel="unit", ylabel="sample", title="dark: kept, white: dropped")
     dropped = (mask == 0).sum(1)
-    counts.barh(range(n_sample), dropped, color=PALE, edgecolor=GREY, linewidth=0.6)
+    counts.barh(range(n_sample), dropped.numpy(), color=PALE, edgecolor=GREY, linewidth=0.6)
     for row, count in enumerate(dropped.tolist()):
         counts.text(count + 0.02 * n_unit, row, str(int(count)), va="center", fontsize=8.5)
     counts.set(xlabel="units dropped", xlim=(0, max(1.0, 1.2 * dropped.max().item())))
@@ -68,29 +68,30 @@ def draw_batch_mask(mask: Tensor) -> Figure:
 
 def draw_expectation(seen: Expectation) -> Figure:
     """Mean over draws against the input; for a learned mask, against M times the input too."""
+    hidden, output = seen.hidden.numpy(), seen.output.numpy()
     figure = Figure(figsize=(5.2 if seen.soft_mask is None else WIDTH, 3.7), layout="constrained")
     if seen.soft_mask is None:
         ax = figure.subplots()
-        ax.scatter(seen.hidden, seen.masked, facecolors="none", edgecolors=ACCENT, s=18,
+        ax.scatter(hidden, seen.masked.numpy(), facecolors="none", edgecolors=ACCENT, s=18,
                    label="mask × input")  # fmt: skip
-        ax.scatter(seen.hidden, seen.output, color=INK, s=12, label="output")
+        ax.scatter(hidden, output, color=INK, s=12, label="output")
         ax.legend(loc="lower right")
-        _draw_identity(ax, seen.hidden, "input")
+        _draw_identity(ax, hidden, "input")
     else:
         ax, right = figure.subplots(1, 2, sharey=True)
-        points = ax.scatter(seen.hidden, seen.output, c=seen.soft_mask, cmap=DEPTH, vmin=0, vmax=1,
+        points = ax.scatter(hidden, output, c=seen.soft_mask.numpy(), cmap=DEPTH, vmin=0, vmax=1,
                             s=18, edgecolors=GREY, linewidths=0.4)  # fmt: skip
         figure.colorbar(points, ax=ax, location="top", label="soft mask M", shrink=0.7, aspect=40)
-        expected = seen.soft_mask * seen.hidden
-        right.scatter(expected, seen.output, color=INK, s=16)
-        _draw_identity(ax, seen.hidden, "input")
+        expected = seen.soft_mask.numpy() * hidden
+        right.scatter(expected, output, color=INK, s=16)
+        _draw_identity(ax, hidden, "input")
         _draw_identity(right, expected, "M × input")
     ax.set_ylabel(f"mean output of {seen.n_draw:,} draws" if seen.soft_mask is not None
                   else f"mean of {seen.n_draw:,} draws")  # fmt: skip
     return figure
 
 
-def _draw_identity(ax: Axes, x: Tensor, name: str) -> None:
+def _draw_identity(ax: Axes, x: np.ndarray, name: str) -> None:
     ends = [x.min().item(), x.max().item()]
     ax.plot(ends, ends, color=GREY, linewidth=0.9, linestyle="--", zorder=0)
     ax.text(0.03, 0.94, f"dashed: mean = {name}", transform=ax.transAxes, color=GREY)
@@ -99,15 +100,15 @@ def _draw_identity(ax: Axes, x: Tensor, name: str) -> None:
 
 def draw_gradients(seen: UnitGradients) -> Figure:
     """The norm of the gradient of each unit's weights; units dropped in all samples stand out."""
-    norm, dropped = seen.gradient.norm(dim=1), seen.dropped
+    norm, dropped = seen.gradient.norm(dim=1).numpy(), seen.dropped.numpy()
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     ax = figure.subplots()
-    unit = torch.arange(len(norm))
+    unit = np.arange(len(norm))
     ax.bar(unit[~dropped], norm[~dropped], color=INK, width=0.8, label="kept in some sample")
     ax.bar(unit[dropped], norm[dropped], color="white", edgecolor=ACCENT, hatch="////", width=0.8,
            label="dropped in all")  # fmt: skip
     height = norm.max().item()
-    ax.plot(unit[dropped], torch.full_like(norm[dropped], -0.045 * height), "^", color=ACCENT,
+    ax.plot(unit[dropped], np.full_like(norm[dropped], -0.045 * height), "^", color=ACCENT,
             markersize=4.5, clip_on=False)  # fmt: skip
     ax.set(xlim=(-1, len(norm)), ylim=(-0.09 * height, 1.05 * height))
     ax.set(xlabel="unit", ylabel="norm of the gradient\nof the unit's weights")
@@ -140,12 +141,10 @@ def draw_histograms(observed: Mapping[str, Observed]) -> Figure:
         ax.remove()
     for ax, (key, seen) in zip(axes.flat, observed.items(), strict=False):
         assert seen.soft_mask is not None
-        soft = seen.soft_mask.flatten().cpu()
-        ax.hist(
-            soft, bins=25, range=(0, 1), weights=torch.full_like(soft, 1 / len(soft)), color=INK
-        )
+        soft = seen.soft_mask.flatten().cpu().numpy()
+        ax.hist(soft, bins=25, range=(0, 1), weights=np.full_like(soft, 1 / len(soft)), color=INK)
         ax.axvline(0.5, color=ACCENT, linewidth=1, linestyle="--")
-        ax.set_title(f"{label(key, observed)}\n{(soft >= 0.5).float().mean():.0%} at ½ or above")
+        ax.set_title(f"{label(key, observed)}\n{(soft >= 0.5).mean():.0%} at ½ or above")
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     figure.supxlabel("soft mask M", fontsize=9.5)
     figure.supylabel("share of units", fontsize=9.5)
@@ -156,11 +155,12 @@ def draw_prefix_change(seen: PrefixChange) -> Figure:
     """Share of mask units that differ between two texts, around their first different token."""
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     ax = figure.subplots()
-    ax.plot(seen.offset, seen.random, color=ACCENT, linewidth=1.4, linestyle=":")
-    ax.annotate("random mask", (seen.offset[0], seen.random[0]), (2, 6), color=ACCENT,
+    offset, random = seen.offset.numpy(), seen.random.numpy()
+    ax.plot(offset, random, color=ACCENT, linewidth=1.4, linestyle=":")
+    ax.annotate("random mask", (offset[0], random[0]), (2, 6), color=ACCENT,
                 textcoords="offset points")  # fmt: skip
     for (key, share), color in zip(seen.learned.items(), shades(len(seen.learned)), strict=True):
-        ax.plot(seen.offset, share, color=color, linewidth=1.5, label=label(key, seen.learned))
+        ax.plot(offset, share.numpy(), color=color, linewidth=1.5, label=label(key, seen.learned))
     name_lines(ax)
     ax.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
     ax.set(xlabel="position, from the first different token", ylim=(-0.012, None))

@@ -74,7 +74,7 @@ def load_subject(
         machine=machine,
         step=run.step,
         dropout_name=cfg.dropout.name,
-        module=_choose_module(model, passage, machine, module),
+        module=choose_module(model, passage, machine, module),
         windows=windows,
         targets=targets,
         passage=passage,
@@ -87,7 +87,7 @@ def load_subject(
     )
 
 
-def _choose_module(model: GPT, tokens: Tensor, machine: Machine, module: str | None) -> str:
+def choose_module(model: GPT, tokens: Tensor, machine: Machine, module: str | None) -> str:
     """`module` if it has a mask; without one, the last that has."""
     having = observe(model, tokens, machine, training=True)
     if not having:
@@ -105,7 +105,10 @@ def read_metrics(directory: Path) -> list[Mapping[str, float]]:
     path = directory / "metrics.jsonl"
     if not path.is_file():
         return []
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: line {error.lineno} is not JSON") from error
+    lines = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged: line {number} is not JSON") from error
+    return lines

@@ -1,0 +1,110 @@
+import re
+from base64 import b64decode
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from inspection import figures
+from inspection.page import Picture, Section, render_page
+from inspection.passage import COLUMNS, draw_passage, draw_scale, flow, shown
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_page_says_what_its_sections_say_and_refers_to_no_other_file():
+    sections = [
+        Section(
+            "One <thing>",
+            "5 & 3 differ.",
+            [Picture("a", "<svg/>")],
+            "How to read.",
+            [("x",), ("y",)],
+        ),
+        Section(
+            "Another",
+            "It moves.",
+            [Picture("b", "<svg id='in'/>", "a title", "a note", inline=True)],
+        ),
+    ]
+    page = render_page("Masks", {"step": "600"}, sections)
+    for text in (
+        "One &lt;thing&gt;",
+        "5 &amp; 3 differ.",
+        "How to read.",
+        "a title",
+        "a note",
+        "<td>y</td>",
+    ):
+        assert text in page
+    assert "<svg id='in'/>" in page
+    (data,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert b64decode(data) == b"<svg/>"
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    anchors = re.findall(r'href="#([^"]+)"', page)
+    assert len(anchors) == 2 and all(f'id="{anchor}"' in page for anchor in anchors)
+
+
+def test_a_passage_draws_every_token_with_its_share():
+    tokens, shares = ["The", " city", "\n", "<|endoftext|>", "\x00<"], [0.0, 0.25, 0.5, 0.75, 1.0]
+    root = ElementTree.fromstring(draw_passage(tokens, shares))
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    assert texts == ["The", "\u00a0city", "↵", "■", "·<"]
+    titles = [element.text for element in root.iter(f"{SVG}title")]
+    assert [title.rsplit(" ", 1)[1] for title in titles] == [f"{share:.3f}" for share in shares]
+
+
+def test_a_greater_share_is_darker_also_in_grey():
+    root = ElementTree.fromstring(draw_passage(["a"] * 5, [0.0, 0.25, 0.5, 0.75, 1.0]))
+    fills = [rect.get("fill") for rect in root.iter(f"{SVG}rect")]
+    grey = [
+        sum(weight * int(fill[i : i + 2], 16) for weight, i in ((0.30, 1), (0.59, 3), (0.11, 5)))
+        for fill in fills
+    ]
+    assert grey == sorted(grey, reverse=True) and min(a - b for a, b in pairwise(grey)) > 20
+
+
+def test_lines_of_a_passage_fit_and_lose_nothing():
+    texts = [shown(token) for token in [" word", "ing", "x" * 200] * 30]
+    places, rows = flow(texts)
+    assert [text for _, _, text in places] == texts
+    assert all(column + len(text) <= COLUMNS for _, column, text in places)
+    assert places == sorted(places, key=lambda place: place[:2]) and rows == places[-1][0] + 1
+
+
+def test_the_scale_is_an_svg():
+    assert ElementTree.fromstring(draw_scale()).tag == f"{SVG}svg"
+
+
+@pytest.mark.parametrize("count", [1, 4, 13])
+def test_the_same_picture_gives_the_same_bytes(count):
+    lines = {f"block{i}/mlp_output": ([0, 10, 20], [1.0, 0.9 - i / 40, 0.5]) for i in range(count)}
+    first, second = (
+        figures.drawn(figures.draw_ones_history, {"evaluation": lines}) for _ in range(2)
+    )
+    assert first == second
+    ElementTree.fromstring(first)
+
+
+def test_shades_run_from_pale_to_dark():
+    grey = [0.30 * r + 0.59 * g + 0.11 * b for r, g, b, _ in figures.shades(26)]
+    assert grey == sorted(grey, reverse=True)
+
+
+def test_names_at_the_ends_of_lines_keep_apart():
+    figure = figures.Figure()
+    ax = figure.subplots()
+    for name, end in (("a", 0.500), ("b", 0.501), ("c", 0.502), ("d", 0.9)):
+        ax.plot([0, 1], [0, end], label=name)
+    ax.set_ylim(0, 1)
+    figures.name_lines(ax)
+    heights = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert heights["d"] == 0.9
+    assert min(heights["b"] - heights["a"], heights["c"] - heights["b"]) >= 0.055 - 1e-9
+
+
+def test_the_batchs_picture_counts_what_is_dropped():
+    mask = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1], [1, 1, 1, 1]])
+    figure = figures.draw_batch_mask(mask)
+    assert [text.get_text() for text in figure.axes[1].texts] == ["2", "3", "0"]
