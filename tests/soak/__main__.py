@@ -60,6 +60,7 @@ def soak(
             except (AssertionError, ValueError, OSError):
                 fault = "lost"
                 lost.append(traceback.format_exc())
+                print(lost[-1], file=sys.stderr)
             counts[fault] += 1
             print(f"{sum(counts.values()):5d}  {fault}", file=sys.stderr, flush=True)
             shutil.rmtree(run, ignore_errors=True)

@@ -20,7 +20,7 @@ from tests.soak.runs import (
     Process,
     ending,
     run_directory,
-    wait_for_training,
+    wait_for_line,
 )
 from training.checkpoint import FACTS, MANIFEST, TENSORS, latest_checkpoint
 
@@ -60,12 +60,14 @@ class Trial:
 
 
 def killed_at_random(trial: Trial) -> str:
-    """SIGKILL at a moment that nobody chose; one in five may hit the start-up."""
+    """SIGKILL at a moment that nobody chose; one in five hits the start-up, most likely."""
     phase_file = trial.place.with_suffix(".phase")
     process = trial.start(("note_phases", [str(phase_file)]))
-    if trial.chance.random() < 0.8:
-        wait_for_training(trial.place, process)
-    time.sleep(trial.chance.uniform(0, trial.training_s))
+    if trial.chance.random() < 0.2:
+        time.sleep(trial.chance.uniform(0, trial.training_s))
+    else:
+        wait_for_line(trial.place, process, trial.chance.randint(1, STEPS + 1))
+        time.sleep(trial.chance.uniform(0, 2 * trial.training_s / STEPS))
     process.send(signal.SIGKILL)
     killed = process.wait() == -signal.SIGKILL
     phase = phase_file.read_text().strip() if phase_file.exists() else "starting"
@@ -153,7 +155,7 @@ def disk_full(trial: Trial, phase: str, nth: int, n_bytes: int) -> str:
 def started_twice(trial: Trial) -> str:
     """A second process on the same run says who has it, and leaves it alone."""
     first = trial.start()
-    wait_for_training(trial.place, first)
+    wait_for_line(trial.place, first)
     first.send(signal.SIGSTOP)
     second = trial.start()
     code = second.wait()

@@ -115,12 +115,12 @@ def run_directory(runs_dir: Path) -> Path:
     return directory
 
 
-def wait_for_training(runs_dir: Path, process: Process, timeout_s: float = 60) -> None:
-    """Return once the run has written its first line of metrics."""
+def wait_for_line(runs_dir: Path, process: Process, n: int = 1, timeout_s: float = 60) -> None:
+    """Return once the run has written its nth line of metrics: one for step 0, and one a step."""
     deadline = time.monotonic() + timeout_s
-    while not any(path.stat().st_size for path in runs_dir.rglob("metrics.jsonl")):
+    while sum(path.read_bytes().count(b"\n") for path in runs_dir.rglob("metrics.jsonl")) < n:
         assert time.monotonic() < deadline, process.said
-        time.sleep(0.005)
+        time.sleep(0.002)
 
 
 def ending(runs_dir: Path) -> dict[str, Any]:
