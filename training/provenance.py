@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-_SOURCES = ("train.py", "model", "dropout", "ops", "data", "training")
+# What a number can depend on; records, trackers and messages are left out.
+_TRAINING = ("device", "evaluate", "finetune", "loss", "optimizer", "schedule", "state", "step")
+_SOURCES = ("train.py", "model", "dropout", "ops", "data", *(f"training/{n}.py" for n in _TRAINING))
 _PACKAGES = ("torch", "numpy", "hydra-core", "datasets", "tiktoken", "safetensors", "wandb")
 
 

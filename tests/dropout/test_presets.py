@@ -46,13 +46,7 @@ def test_trains_a_model(preset: str) -> None:
     assert (preset == "none") == (not out.masks)
 
 
-def that_fill_otherwise() -> list[object]:
-    own_options = pytest.mark.xfail(reason="it gives mlp_output options of its own", strict=True)
-    marks = {"learned_precomputed": [own_options]}
-    return [pytest.param(preset, marks=marks.get(preset, [])) for preset in PRESETS]
-
-
-@pytest.mark.parametrize("preset", that_fill_otherwise())
+@pytest.mark.parametrize("preset", PRESETS)
 def test_any_slot_can_be_filled_otherwise(preset: str) -> None:
     cfg = compose(f"+dropout={preset}", *(f"dropout/slot@dropout.{s}=locked" for s in SLOTS))
     for slot in SLOTS:

@@ -51,5 +51,5 @@ def test_threshold_keeps_at_one_half() -> None:
 
 
 def test_a_slope_that_is_not_positive_is_refused() -> None:
-    with pytest.raises(ValueError, match="slope=-1.0 must be positive"):
+    with pytest.raises(ValueError, match=r"slope=-1\.0 must be positive"):
         SigmoidRounding(slope=-1.0)

@@ -1,6 +1,7 @@
 """Learning rate and penalty weight at the points that define them."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -11,7 +12,7 @@ PUBLISHED = {"lr": 9e-4, "warmup_steps": 300, "decay_steps": 700_000, "min_lr": 
 
 def test_warm_up_is_linear_and_never_zero() -> None:
     rates = [learning_rate(step, **PUBLISHED) for step in range(300)]
-    steps = [b - a for a, b in zip(rates, rates[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(rates)]
     assert rates[0] > 0 and max(steps) - min(steps) < 1e-12
     assert learning_rate(300, **PUBLISHED) == 9e-4
 
