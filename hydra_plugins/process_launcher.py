@@ -5,6 +5,7 @@ the others with it. Here a job is `python train.py <its overrides> hydra.mode=RU
 log; what it wrote to its run directory is its result.
 """
 
+import hashlib
 import re
 import sys
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class ProcessLauncher(Launcher):
         for index, overrides in enumerate(job_overrides, start=initial_job_idx + 1):
             own = [o for o in overrides if o not in common] or list(overrides)
             command = job_command(self.config, overrides)
-            log = folder / f"{log_name(overrides)}.log"
+            log = folder / f"{log_name(overrides, own)}.log"
             jobs.append(Job(index, " ".join(own), command, log, environment))
         code = Sweep(jobs, self.workers, Report(len(jobs), self.workers, folder)).run()
         if code:
@@ -83,10 +84,17 @@ def job_command(config: DictConfig, overrides: Sequence[str]) -> list[str]:
     return [*command, *kept, *overrides, "hydra.mode=RUN"]
 
 
-def log_name(overrides: Sequence[str]) -> str:
-    """A job's log is named by what it runs, so that a sweep run again goes on in the same file."""
-    named = [o for o in overrides if not o.startswith("sweep=")]
-    return re.sub(r"[^\w.,=+-]+", "_", ",".join(named))[:LONGEST_NAME] or "job"
+def log_name(overrides: Sequence[str], own: Sequence[str]) -> str:
+    """A job's log is named by what it runs, so that a sweep run again goes on in the same file.
+
+    Where that is too long for a name, by what sets it apart from the sweep's others (`own`) and a
+    digest of the whole.
+    """
+    told = ",".join(o for o in overrides if not o.startswith("sweep="))
+    if len(told) > LONGEST_NAME:
+        digest = hashlib.sha256(told.encode()).hexdigest()[:8]
+        told = f"{','.join(own)[:LONGEST_NAME]},{digest}"
+    return re.sub(r"[^\w.,=+-]+", "_", told) or "job"
 
 
 def _finished(overrides: Sequence[str]) -> JobReturn:

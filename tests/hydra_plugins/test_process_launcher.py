@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hydra_plugins._jobs import THREADS
+from hydra_plugins.process_launcher import log_name
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -177,3 +178,16 @@ def test_workers_must_be_a_number_of_jobs(start, workers):
     assert code == 2
     assert f"hydra.launcher.workers={workers}".lower() in output.lower()
     assert not sweep.log()
+
+
+def test_logs_of_different_jobs_have_different_names_however_long():
+    common = [f"model.key_{i}=value" for i in range(40)]
+    names = {log_name([*common, own], [own]) for own in ("seed=1", "seed=2")}
+    assert len(names) == 2
+    assert all(len(name) < 200 for name in names)
+    assert log_name([*common, "seed=1"], ["seed=1"]) in names  # the same job, the same log
+
+
+def test_a_logs_name_is_one_file():
+    own = ["experiment=published/none", "seed=1"]
+    assert log_name(["sweep=published", *own], own) == "experiment=published_none,seed=1"
