@@ -29,6 +29,8 @@ TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
 KEPT = {"last": 2, "best": 1}
 _NAME = re.compile(r"(last|best)-(\d{8})(\.replaced)?")
 _MAX_JSON_BYTES = 64 * 2**20
+# What json, torch and safetensors raise on arbitrary bytes.
+_UNREADABLE = (ValueError, TypeError, KeyError, ArithmeticError, RuntimeError, SafetensorError)
 
 
 class CheckpointError(ValueError):
@@ -100,14 +102,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         tensors = load_file(path / TENSORS, device="cpu", backend="pread")
     except CheckpointError:
         raise
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        ArithmeticError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error}") from error
     return Checkpoint(tensors, facts, path)
 
