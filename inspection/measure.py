@@ -173,6 +173,6 @@ def ones_history(
 
     Of two evaluations at one step, the last step's, the later counts.
     """
-    name = f"modules/{key}/ones/{mode}"
+    name = f"modules/{key}/{mode}/ones"
     ones = {line["step"]: line[name] for line in metrics if name in line}
     return list(ones), list(ones.values())

@@ -94,4 +94,4 @@ def label(key: str, keys: Mapping[str, object]) -> str:
     place = place.replace("block", "block ")
     if len({other.split("/")[1] for other in keys}) == 1 or place == slot:
         return place
-    return f"{place}, {slot.replace('_', ' ')}"
+    return f"{place} ({slot.replace('_', ' ')})"

@@ -9,6 +9,7 @@ from inspection.learned_sections import (
     passage_section,
     prefix_section,
 )
+from inspection.measure import ones_history
 from inspection.observe import learned_only, observe
 from inspection.page import Section, render_page
 from inspection.sections import batch_section, expectation_section, gradient_section
@@ -23,7 +24,7 @@ def all_sections(subject: Subject) -> list[Section]:
     sections = []
     if learned:
         sections.append(passage_section(subject))
-        if any("eval/ones" in line for line in subject.metrics):
+        if all(ones_history(subject.metrics, key, "eval")[0] for key in learned):
             sections.append(history_section(subject, learned))
         sections += [
             histogram_section(learned),

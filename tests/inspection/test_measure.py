@@ -97,7 +97,7 @@ def test_the_mean_over_draws_is_m_times_the_input_for_learned_dropout(learned, m
 
 
 def test_a_history_has_one_entry_a_step_and_the_later_of_two():
-    name = "modules/block0/mlp_output/ones/eval"
+    name = "modules/block0/mlp_output/eval/ones"
     lines = [{"step": 0, name: 1.0}, {"step": 1, "lr": 0.1}, {"step": 2, name: 0.5}]
     lines += [{"step": 2, name: 0.4}]
     assert ones_history(lines, "block0/mlp_output", "eval") == ([0, 2], [1.0, 0.4])

@@ -59,5 +59,5 @@ def test_labels_name_the_slot_only_where_there_are_several():
     one_slot = {"block0/mlp_output": None, "block1/mlp_output": None}
     assert label("block1/mlp_output", one_slot) == "block 1"
     several = one_slot | {"block0/attention_output": None, "embedding/embedding": None}
-    assert label("block0/attention_output", several) == "block 0, attention output"
+    assert label("block0/attention_output", several) == "block 0 (attention output)"
     assert label("embedding/embedding", several) == "embedding"

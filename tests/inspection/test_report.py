@@ -38,8 +38,8 @@ def subject(model, machine, windows, module="block1/mlp_output", metrics=()) -> 
 
 def test_a_learned_run_has_every_section(learned, machine, windows):
     metrics = [
-        {"step": step, "eval/ones": 0.5}
-        | {f"modules/block{i}/mlp_output/ones/{m}": 0.5 for i in (0, 1) for m in ("eval", "train")}
+        {"step": step}
+        | {f"modules/block{i}/mlp_output/{m}/ones": 0.5 for i in (0, 1) for m in ("eval", "train")}
         for step in (0, 5, 10)
     ]
     sections = all_sections(subject(learned, machine, windows, metrics=metrics))
@@ -58,6 +58,11 @@ def test_a_learned_run_has_every_section(learned, machine, windows):
     assert " 0 differ: a mask never looks ahead" in told["Two texts with one beginning"]
     assert "exactly 0, yet in all of up to" in told["Gradients of dropped units"]
     assert all(section.pictures for section in sections)
+
+
+def test_a_run_without_evaluations_has_no_history(learned, machine, windows):
+    titles = [section.title for section in all_sections(subject(learned, machine, windows))]
+    assert "Soft masks" in titles and "Ones over training" not in titles
 
 
 def test_a_random_dropout_has_what_does_not_need_an_input(standard, machine, windows):
@@ -86,8 +91,8 @@ def run(tmp_path_factory):
     OmegaConf.resolve(cfg)
     (directory / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
     TrainState.build(cfg).save(directory / "checkpoints", "best")
-    name = "modules/block0/mlp_output/ones"
-    line = {"step": 0, "eval/ones": 1.0, f"{name}/eval": 1.0, f"{name}/train": 1.0}
+    name = "modules/block0/mlp_output"
+    line = {"step": 0, "eval/ones": 1.0, f"{name}/eval/ones": 1.0, f"{name}/train/ones": 1.0}
     (directory / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     return directory
 
