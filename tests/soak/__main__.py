@@ -19,9 +19,11 @@ from pathlib import Path
 
 import torch
 
-from tests.soak.faults import Trial, any_fault, killed_at_random
+from tests.soak.faults import TOO_LATE, Trial, killed_at_random, sorts
 from tests.soak.runs import Nursery, ending, training_s
 from training import provenance
+
+LOST = "lost"
 
 
 def main() -> int:
@@ -44,26 +46,32 @@ def main() -> int:
 def soak(
     place: Path, duration_s: float, least_kills: int, seed: int
 ) -> tuple[Counter[str], list[str]]:
-    """Trials until the time is over and enough kills were made: counts of faults, and failures."""
+    """Every second trial is a kill at a random moment, the others take turns through the sorts.
+
+    Returns counts of faults, and what was lost, once each sort has had its turn, enough kills were
+    made and the time is over.
+    """
     chance = random.Random(seed)
     counts, lost = Counter[str](), list[str]()
+    turns = sorts(chance)
     with Nursery(place) as nursery:
         began = time.monotonic()
         nursery.run(place / "undisturbed")
         undisturbed = place / "undisturbed"
         trial = Trial(nursery, place, chance, ending(undisturbed), training_s(undisturbed))
-        while time.monotonic() - began < duration_s or kills(counts) < least_kills:
-            run = place / f"run{sum(counts.values()):05d}"
-            enough_time = time.monotonic() - began < duration_s
+        while (n := counts.total()) < 2 * len(turns) or (
+            time.monotonic() - began < duration_s or kills(counts) < least_kills
+        ):
+            inject = killed_at_random if n % 2 else turns[n // 2 % len(turns)]
             try:
-                fault = (any_fault if enough_time else killed_at_random)(replace(trial, place=run))
+                fault = inject(replace(trial, place=place / f"run{n:05d}"))
             except (AssertionError, ValueError, OSError):
-                fault = "lost"
+                fault = LOST
                 lost.append(traceback.format_exc())
                 print(lost[-1], file=sys.stderr)
             counts[fault] += 1
-            print(f"{sum(counts.values()):5d}  {fault}", file=sys.stderr, flush=True)
-            shutil.rmtree(run, ignore_errors=True)
+            print(f"{n:5d}  {fault}", file=sys.stderr, flush=True)
+            shutil.rmtree(place / f"run{n:05d}", ignore_errors=True)
     return counts, lost
 
 
@@ -72,13 +80,14 @@ def kills(counts: Counter[str]) -> int:
 
 
 def summarize(counts: Counter[str], lost: list[str], duration_s: float, seed: int) -> str:
-    injected = sum(counts.values()) - counts["lost"]
-    rows = [f"| {fault} | {n} |" for fault, n in sorted(counts.items()) if fault != "lost"]
+    counts = Counter({fault: n for fault, n in counts.items() if fault not in (LOST, TOO_LATE)})
+    injected = counts.total() + len(lost)
+    rows = [f"| {fault} | {n} |" for fault, n in sorted(counts.items())]
     outcome = (
         "Nothing was lost: after every fault the same command ended with the weights, optimizer "
         "state, metrics, best checkpoint and samples of the undisturbed run, bit for bit."
         if not lost
-        else f"{len(lost)} of {injected + len(lost)} trials lost something:\n\n" + "\n".join(lost)
+        else f"{len(lost)} of {injected} trials lost something:\n\n" + "\n".join(lost)
     )
     code = provenance.code_facts()
     return "\n".join(

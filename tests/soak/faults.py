@@ -5,10 +5,12 @@ lost, or not said.
 """
 
 import json
+import math
 import random
 import re
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tests.soak.runs import (
 from training.checkpoint import FACTS, MANIFEST, TENSORS, latest_checkpoint
 
 INTERRUPTED, NON_FINITE, USER_ERROR, MACHINE_ERROR = 75, 3, 2, 1
+TOO_LATE = "SIGKILL that came too late"
 PARAMETER = "blocks.1.mlp.expand.weight"
 
 
@@ -73,7 +76,7 @@ def killed_at_random(trial: Trial) -> str:
     phase = phase_file.read_text().strip() if phase_file.exists() else "starting"
     phase_file.unlink(missing_ok=True)
     trial.go_on()
-    return f"SIGKILL at a random moment: {phase}" if killed else "SIGKILL that came too late"
+    return f"SIGKILL at a random moment: {phase}" if killed else TOO_LATE
 
 
 def killed_in_files(trial: Trial, nth: int | None = None) -> str:
@@ -102,12 +105,11 @@ def stopped_twice(trial: Trial, phase: str, nth: int, name: str) -> str:
     return f"{name} twice"
 
 
-def damaged(trial: Trial, name: str | None = None) -> str:
+def damaged(trial: Trial, name: str) -> str:
     """One bit of the newest checkpoint flips: named, and the one before it is used."""
     trial.stop(("send_signal", ["step", 7, "SIGTERM"]), code=INTERRUPTED)
     newest = latest_checkpoint(trial.checkpoints)
     assert newest is not None
-    name = name or trial.chance.choice([TENSORS, FACTS, MANIFEST])
     content = bytearray((newest.path / name).read_bytes())
     content[trial.chance.randrange(len(content))] ^= 1 << trial.chance.randrange(8)
     (newest.path / name).write_bytes(content)
@@ -167,22 +169,34 @@ def started_twice(trial: Trial) -> str:
     return "two processes on one run"
 
 
-def any_fault(trial: Trial) -> str:
-    """One trial of a sort that chance picks; half of them are kills at random moments."""
-    chance = trial.chance
+def sorts(chance: random.Random) -> list[Callable[[Trial], str]]:
+    """Every sort but the random kill once, with moments and values by chance, in an order by chance."""
     name = chance.choice(["SIGTERM", "SIGINT"])
-    step = chance.randrange(1, STEPS)
-    sorts = [
-        lambda: killed_in_files(trial),
-        lambda: stopped(trial, "step", step, name),
-        lambda: stopped(trial, "evaluation", chance.randrange(1, 5), name),
-        lambda: stopped(trial, "saving", chance.randrange(1, 7), name),
-        lambda: stopped_twice(trial, chance.choice(["step", "evaluation", "saving"]), 3, name),
-        lambda: damaged(trial),
-        lambda: not_finite(trial, chance.choice(["gradient", "weight"]), float("nan")),
-        lambda: not_finite(trial, "gradient", float("inf")),
-        lambda: out_of_memory(trial),
-        lambda: disk_full(trial, *chance.choice([("step", 5, 8000), ("saving", 2, 100_000)])),
-        lambda: started_twice(trial),
+    other = {"SIGTERM": "SIGINT", "SIGINT": "SIGTERM"}[name]
+    step, evaluation, save = (
+        chance.randrange(1, STEPS),
+        chance.randrange(1, 5),
+        chance.randrange(1, 7),
+    )
+    phase = chance.choice(["step", "evaluation", "saving"])
+    every: list[Callable[[Trial], str]] = [
+        killed_in_files,
+        killed_in_files,
+        lambda trial: stopped(trial, "step", step, name),
+        lambda trial: stopped(trial, "evaluation", evaluation, other),
+        lambda trial: stopped(trial, "saving", save, name),
+        lambda trial: stopped_twice(trial, phase, 3, name),
+        lambda trial: stopped_twice(trial, phase, 3, other),
+        lambda trial: damaged(trial, TENSORS),
+        lambda trial: damaged(trial, FACTS),
+        lambda trial: damaged(trial, MANIFEST),
+        lambda trial: not_finite(trial, "gradient", math.nan),
+        lambda trial: not_finite(trial, "gradient", math.inf),
+        lambda trial: not_finite(trial, "weight", math.nan),
+        out_of_memory,
+        lambda trial: disk_full(trial, "step", 5, 8000),
+        lambda trial: disk_full(trial, "saving", 2, 100_000),
+        started_twice,
     ]
-    return killed_at_random(trial) if chance.random() < 0.5 else chance.choice(sorts)()
+    chance.shuffle(every)
+    return every

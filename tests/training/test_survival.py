@@ -14,6 +14,7 @@ import pytest
 from tests.soak import faults
 from tests.soak.faults import Trial
 from tests.soak.runs import Nursery, ending, training_s
+from training.checkpoint import FACTS, MANIFEST, TENSORS
 
 slow = pytest.mark.slow
 
@@ -68,8 +69,13 @@ def test_a_second_signal_stops_at_once(trial: Trial, name: str) -> None:
     faults.stopped_twice(trial, "step", 5, name)
 
 
-def test_a_flipped_bit_costs_only_the_steps_since_the_checkpoint_before(trial: Trial) -> None:
-    faults.damaged(trial)
+@pytest.mark.parametrize(
+    "name", [TENSORS, pytest.param(FACTS, marks=slow), pytest.param(MANIFEST, marks=slow)]
+)
+def test_a_flipped_bit_costs_only_the_steps_since_the_checkpoint_before(
+    trial: Trial, name: str
+) -> None:
+    faults.damaged(trial, name)
 
 
 @pytest.mark.parametrize(
