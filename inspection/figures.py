@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from inspection.gradients import UnitGradients
 from inspection.measure import Change, Expectation, PrefixChange
 from inspection.observe import Observed, label
+from inspection.passage import COLORS
 
 INK, GREY, PALE, ACCENT = "#1c2b3a", "#8a939c", "#e6e9ec", "#d9730d"
 # From pale to dark in one direction, so that a greyscale print keeps the order.
@@ -34,6 +36,7 @@ STYLE: Any = {
     "svg.hashsalt": "masks",  # the same picture gives the same bytes
 }
 WIDTH = 8.6  # inches
+MANY = 6  # modules that lines can still tell apart
 
 
 def drawn(draw: Callable[..., Figure], *arguments: Any, **options: Any) -> str:
@@ -119,15 +122,22 @@ def draw_gradients(seen: UnitGradients) -> Figure:
 def draw_ones_history(
     histories: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
 ) -> Figure:
-    """`histories[mode][key]` is (steps, ones): a panel a mode, a line a module."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    """`histories[mode][key]` is (steps, ones): a panel a mode, a line or row a module."""
+    some = next(iter(histories.values()))
+    figure = Figure(figsize=(WIDTH, height_of(len(some))), layout="constrained")
     axes = figure.subplots(1, len(histories), sharey=True, squeeze=False)[0]
-    for ax, (mode, lines) in zip(axes, histories.items(), strict=True):
-        for (key, (steps, ones)), color in zip(lines.items(), shades(len(lines)), strict=True):
-            ax.plot(steps, ones, color=color, linewidth=1.6, label=label(key, lines))
-        name_lines(ax)
-        ax.set(xlabel="step", ylim=(0, 1.02), title=mode)
-    axes[0].set_ylabel("share of ones")
+    for ax, (mode, modules) in zip(axes, histories.items(), strict=True):
+        steps = np.array(next(iter(modules.values()))[0])
+        rows = {label(key, modules): np.array(ones) for key, (_, ones) in modules.items()}
+        ax.set(xlabel="step", title=mode)
+        if len(rows) <= MANY:
+            ax.set_ylim(0, 1.02)
+            draw_lines(ax, steps, rows)
+            axes[0].set_ylabel("share of ones")
+        else:
+            mesh = draw_rows(ax, steps, rows, highest=1.0)
+    if len(some) > MANY:
+        figure.colorbar(mesh, ax=list(axes), label="share of ones", shrink=0.6, aspect=30)
     return figure
 
 
@@ -153,18 +163,23 @@ def draw_histograms(observed: Mapping[str, Observed]) -> Figure:
 
 def draw_prefix_change(seen: PrefixChange) -> Figure:
     """Share of mask units that differ between two texts, around their first different token."""
-    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height_of(len(seen.learned) + 1)), layout="constrained")
     ax = figure.subplots()
     offset, random = seen.offset.numpy(), seen.random.numpy()
-    ax.plot(offset, random, color=ACCENT, linewidth=1.4, linestyle=":")
-    ax.annotate("random mask", (offset[0], random[0]), (2, 6), color=ACCENT,
-                textcoords="offset points")  # fmt: skip
-    for (key, share), color in zip(seen.learned.items(), shades(len(seen.learned)), strict=True):
-        ax.plot(offset, share.numpy(), color=color, linewidth=1.5, label=label(key, seen.learned))
-    name_lines(ax)
-    ax.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
-    ax.set(xlabel="position, from the first different token", ylim=(-0.012, None))
-    ax.set_ylabel("share of units whose mask differs")
+    rows = {label(key, seen.learned): share.numpy() for key, share in seen.learned.items()}
+    told = "share of units whose mask differs"
+    if len(rows) <= MANY:
+        ax.set(ylim=(-0.012, 1.05 * max(random.max(), *(row.max() for row in rows.values()))))
+        ax.plot(offset, random, color=ACCENT, linewidth=1.4, linestyle=":")
+        ax.annotate("random mask", (offset[0], random[0]), (2, 6), color=ACCENT,
+                    textcoords="offset points")  # fmt: skip
+        draw_lines(ax, offset, rows)
+        ax.set_ylabel(told)
+    else:
+        mesh = draw_rows(ax, offset, {"random mask": random} | rows)
+        figure.colorbar(mesh, ax=ax, label=told, shrink=0.6, aspect=30)
+    ax.axvline(0 if len(rows) <= MANY else -0.5, color=GREY, linewidth=0.9, linestyle="--")
+    ax.set_xlabel("position, from the first different token")
     return figure
 
 
@@ -197,17 +212,30 @@ def shades(count: int) -> list[Any]:
     return [DEPTH(i / max(1, count - 1)) for i in range(count)]
 
 
-def name_lines(ax: Axes) -> None:
-    """Write each labelled line's name at its end, as far apart as needed; of many, in a legend."""
-    lines: list[Any] = [
-        line for line in ax.get_lines() if not str(line.get_label()).startswith("_")
-    ]
-    ends = [(line.get_label(), line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines]
-    if len(lines) > 6:
-        ax.legend(fontsize=7, ncols=-(-len(lines) // 13))
-        return
+def height_of(n_module: int) -> float:
+    """Inches of a picture with a line a module, or a row where they are many."""
+    return 3.4 if n_module <= MANY else 1.2 + 0.24 * n_module
+
+
+def draw_lines(ax: Axes, x: np.ndarray, lines: Mapping[str, np.ndarray]) -> None:
+    """A line each, darker for deeper modules, its name at its end and apart from the others."""
+    for (name, y), color in zip(lines.items(), shades(len(lines)), strict=True):
+        ax.plot(x, y, color=color, linewidth=1.6, label=name)
     low, high = ax.get_ylim()
     least = -float("inf")
-    for name, x, y in sorted(ends, key=lambda end: end[2]):
-        least = max(y, least + 0.055 * (high - low))
-        ax.annotate(name, (x, least), (4, 0), va="center", textcoords="offset points", fontsize=8.5)
+    for name, y in sorted(lines.items(), key=lambda line: line[1][-1]):
+        least = max(float(y[-1]), least + 0.055 * (high - low))
+        ax.annotate(
+            name, (x[-1], least), (4, 0), va="center", textcoords="offset points", fontsize=8.5
+        )
+
+
+def draw_rows(
+    ax: Axes, x: np.ndarray, rows: Mapping[str, np.ndarray], highest: float | None = None
+) -> QuadMesh:
+    """A row of shades each, from pale at 0 to dark: where lines would be too many to tell apart."""
+    mesh = ax.pcolormesh(x, range(len(rows)), np.stack(list(rows.values())), cmap=COLORS, vmin=0,
+                         vmax=highest, shading="nearest")  # fmt: skip
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    return mesh

@@ -15,7 +15,8 @@ def passage_section(subject: Subject) -> Section:
     pictures, spans = [Picture("passage_scale", draw_scale(), inline=True)], []
     for key, observed in seen.items():
         shares = observed.mask[0].mean(-1).tolist()
-        note = f"{min(shares):.1%} to {max(shares):.1%} ones"
+        least, most = f"{min(shares):.1%}", f"{max(shares):.1%}"
+        note = f"{least} ones" if least == most else f"{least} to {most} ones"
         svg = draw_passage(subject.passage_text, shares)
         name = f"passage_{key.replace('/', '_')}"
         pictures.append(Picture(name, svg, label(key, seen), note, inline=True))
