@@ -115,7 +115,7 @@ def run_directory(runs_dir: Path) -> Path:
     return directory
 
 
-def wait_for_line(runs_dir: Path, process: Process, n: int = 1, timeout_s: float = 60) -> None:
+def wait_for_line(runs_dir: Path, process: Process, n: int = 1, timeout_s: float = 300) -> None:
     """Return once the run has written its nth line of metrics: one for step 0, and one a step."""
     deadline = time.monotonic() + timeout_s
     while sum(path.read_bytes().count(b"\n") for path in runs_dir.rglob("metrics.jsonl")) < n:
