@@ -25,6 +25,7 @@ TINY = (
     "data=files", "data.vocab_size=512", "dropout.shift_init=1.5",
     "evaluate.windows=8", "evaluate.final_windows=16", "evaluate.batch_size=8",
 )  # fmt: skip
+RUN = "*/*/*"  # a run's directory below runs_dir: scale or table, row, seed
 TIMINGS = ("time_s", "tokens_per_s", "memory_bytes")
 
 Plant = tuple[str, list[Any]]
@@ -43,7 +44,9 @@ class Process:
 
     def wait(self) -> int:
         """Its exit code; minus the signal's number where one ended it."""
-        return self.nursery.ask({"wait": self.pid})
+        code = self.nursery.ask({"wait": self.pid})
+        self.nursery.running.remove(self.pid)
+        return code
 
     @property
     def said(self) -> str:
@@ -56,6 +59,7 @@ class Nursery:
 
     directory: Path
     started: int = 0
+    running: set[int] = field(default_factory=set)
     _zygote: subprocess.Popen[str] = field(init=False, repr=False)
 
     def __enter__(self) -> "Nursery":
@@ -71,6 +75,8 @@ class Nursery:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for pid in self.running:  # those of a test that failed
+            os.kill(pid, signal.SIGKILL)
         self._zygote.communicate(timeout=60)
 
     def ask(self, request: dict[str, Any]) -> int:
@@ -92,6 +98,7 @@ class Nursery:
             *arguments,
         ]
         pid = self.ask({"start": words, "plant": plant, "output": str(output)})
+        self.running.add(pid)
         return Process(self, pid, output)
 
     def run(self, runs_dir: Path, *arguments: str, plant: tuple[Plant, ...] = ()) -> Process:
@@ -111,14 +118,14 @@ def write_corpus(path: Path, n_articles: int = 200) -> None:
 
 def run_directory(runs_dir: Path) -> Path:
     """The one run in `runs_dir`."""
-    (directory,) = {path.parent for path in runs_dir.rglob("config.yaml")}
-    return directory
+    (config,) = runs_dir.glob(f"{RUN}/config.yaml")
+    return config.parent
 
 
 def wait_for_line(runs_dir: Path, process: Process, n: int = 1, timeout_s: float = 300) -> None:
     """Return once the run has written its nth line of metrics: one for step 0, and one a step."""
     deadline = time.monotonic() + timeout_s
-    while sum(path.read_bytes().count(b"\n") for path in runs_dir.rglob("metrics.jsonl")) < n:
+    while sum(path.read_bytes().count(b"\n") for path in runs_dir.glob(f"{RUN}/metrics.jsonl")) < n:
         assert time.monotonic() < deadline, process.said
         time.sleep(0.002)
 
