@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 SCALE ?= nano
-# Test processes; each computes on one thread.
+# Processes at a time, of the tests and of compare; each computes on its share of the cores.
 WORKERS ?= 2
 
 VENV := .venv
@@ -32,7 +32,7 @@ train: venv
 	$(BIN)/python train.py $(ARGS)
 
 compare: venv
-	$(BIN)/python train.py sweep=published scale=$(SCALE) $(ARGS)
+	$(BIN)/python train.py sweep=published scale=$(SCALE) hydra.launcher.workers=$(WORKERS) $(ARGS)
 	$(BIN)/python -m experiments.table published_$(SCALE)
 
 table: venv

@@ -12,7 +12,7 @@ from training.state import TrainState
 class Pace:
     """Counts training time alone; used as `with pace.paused():` around all else.
 
-    The first step of a session, which may compile or warm up, is not counted.
+    A process's first step, which may compile or warm up, is not counted.
     """
 
     def __init__(self, state: TrainState) -> None:
@@ -32,7 +32,7 @@ class Pace:
         self._began += self._now() - stopped
 
     def metrics(self) -> dict[str, float]:
-        """`tokens`, `epoch` and `memory_bytes` so far, `tokens_per_s` of this session's steps."""
+        """`tokens`, `epoch` and `memory_bytes` so far, `tokens_per_s` since this process began."""
         state, step = self._state, self._state.progress.step
         tokens_per_step = state.cfg.batch_size * state.cfg.model.block_size
         metrics: dict[str, float] = {

@@ -88,7 +88,7 @@ class RunRecord:
 
     @property
     def time_s(self) -> float:
-        """Wall time of the run so far: this session's and the earlier ones' up to `step`."""
+        """Wall time of the run so far: this process's and the earlier ones' up to `step`."""
         return self._time_before_s + time.monotonic() - self._began
 
     def _time_of_earlier_sessions(self) -> float:
