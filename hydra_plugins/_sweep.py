@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from hydra_plugins._jobs import Job
 from hydra_plugins._report import Report
+from training.signals import INTERRUPTED
 
 POLL_S = 0.1
 FAILED = 1
-INTERRUPTED = 75  # EX_TEMPFAIL: also what an interrupted run exits with, having saved
 
 
 class Sweep:

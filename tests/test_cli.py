@@ -110,6 +110,16 @@ def test_what_the_machine_lacks_is_said(capsys, error, told):
     assert told in capsys.readouterr().err
 
 
+def test_ctrl_c_outside_the_steps_needs_no_traceback(capsys):
+    def run() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as exit_:
+        run_cli(run)
+    assert exit_.value.code == 75
+    assert "the same command" in capsys.readouterr().err
+
+
 def train_py(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-X", "importtime", str(REPOSITORY / "train.py"), *arguments],

@@ -27,6 +27,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from training.signals import INTERRUPTED
 from training.spelling import FOLDERS, groups, unknown_choice, unknown_key
 
 MACHINE_ERROR = 1
@@ -39,7 +40,7 @@ WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def run_cli(main: Callable[[], object]) -> None:
-    """Call `main`, a `@hydra.main` function; print what the person can mend, and exit."""
+    """Call `main`, an entry point; print what the person can mend, and exit."""
     if WANTS_TRACEBACK:
         main()
         return
@@ -54,6 +55,9 @@ def run_cli(main: Callable[[], object]) -> None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(code)
+    except KeyboardInterrupt:  # before or after the steps, which see to it themselves
+        print("interrupted; the same command goes on or begins again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
 
