@@ -51,6 +51,7 @@ check: lint test
 
 soak: venv
 	$(PYTEST) -m 'slow or soak' --timeout 3600 $(ARGS)
+	$(BIN)/python -m tests.soak --write results/soak.md
 
 bench: venv
 	$(BIN)/python -m benchmarks $(ARGS)

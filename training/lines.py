@@ -1,6 +1,7 @@
 """Files of JSON lines that only grow, and survive a kill at any byte."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class JsonLines:
         with explained(self._path):
             while rest:  # a disk that fills up may take a part first
                 rest = rest[self._file.write(rest) :]
+            os.fsync(self._file)  # no checkpoint may outlive the lines before it
         return True
 
     def close(self) -> None:

@@ -117,9 +117,14 @@ class RunRecord:
 
     def finish(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
         """Log the final evaluation; leaving the block then records the run as finished."""
-        self._final = {"time_s": self.time_s, **_numbers(metrics)}
+        self._final = {"time_s": self.time_s, **self._last_pace(), **_numbers(metrics)}
         # Marked: it may see more windows than the curve's evaluation at the same step.
         self._append_metrics({"step": step, "final": True, **self._final})
+
+    def _last_pace(self) -> dict[str, float]:
+        """What a run that was killed in its closing evaluation knows of its speed: no step is left."""
+        paces = [line["tokens_per_s"] for line in self._metrics.earlier if "tokens_per_s" in line]
+        return {"tokens_per_s": paces[-1]} if paces else {}
 
     def _append_metrics(self, line: Mapping[str, Any]) -> None:
         if self._metrics.append(line):

@@ -127,7 +127,7 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
         f"best {best['val/loss_nats']:.3f} at step {best['step']}",
         "ones": _ones(metrics),
         "parameters": f"{record['parameters']:,} without positions",
-        "speed": f"{metrics['tokens_per_s']:,.0f} tokens/s, {metrics['time_s']:.0f} s in all",
+        "speed": _speed(metrics),
         "data": f"{metrics['epoch']:.1f} epochs over {record['data']['train_tokens']:,} tokens",
         "run": str(run.path),
         "table": _published_record(run),
@@ -142,6 +142,11 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _speed(metrics: Mapping[str, float]) -> str:
+    rate = metrics.get("tokens_per_s")  # a run of one step has none
+    return (f"{rate:,.0f} tokens/s, " if rate else "") + f"{metrics['time_s']:.0f} s in all"
 
 
 def _ones(metrics: Mapping[str, float]) -> str:
