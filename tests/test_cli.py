@@ -39,7 +39,7 @@ MISTAKES = {
     "device=gpu": ["device=gpu must be one of auto, cpu, cuda"],
     "optimizer.lr=nan": ["optimizer.lr=nan must be above 0"],
     "optimizer.betas=[0.9,1.0]": ["optimizer.betas=[0.9, 1.0]", "[0, 1)"],
-    "micro_batch_size=48": ["micro_batch_size=48", "batch_size=64", "micro_batch_size=32 is one"],
+    "batch_size=64 micro_batch_size=48": ["=48", "batch_size=64", "micro_batch_size=32 is one"],
     "model.n_head=5": ["model.n_head=5", "model.n_embd=96"],
     "~seed": ["seed has no value"],
 }
@@ -63,7 +63,7 @@ def answer(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize(("override", "told"), MISTAKES.items(), ids=MISTAKES)
 def test_a_mistake_is_named_with_what_is_valid(answer, override, told):
-    code, message = answer(override)
+    code, message = answer(*override.split())
     assert code == 2
     for part in told:
         assert part in message
