@@ -271,7 +271,7 @@ def test_boft_of_one_factor_is_pefts_boft():
 
 
 @pytest.mark.usefixtures("_no_cuda_extension")
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_a_butterfly_stage_is_pefts_permutation_around_block_diagonal(stage):
     n_block, block_size = 8, 4
     features = n_block * block_size
