@@ -1,0 +1,124 @@
+"""This project's training beside a plain implementation, on a CPU.
+
+    python -m benchmarks                  # all of it, some 20 minutes, mostly compiling plain's model
+    python -m benchmarks --quick          # eager modes alone, few steps
+    python -m benchmarks --only speed
+
+Prints the tables and writes benchmarks/results/cpu.json. Ratios are taken in one run and in turns;
+absolute figures hold for this machine under its load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import preparation, start_up
+from benchmarks.contender import Spec
+from benchmarks.measure import Result, fastest, machine, markdown, matrix_peak, race
+
+RESULTS = Path(__file__).parent / "results" / "cpu.json"
+SCALES = {
+    "published, 8 windows of 200": ("scale=published", "batch_size=8", "micro_batch_size=8"),
+    "nano as shipped": ("scale=nano",),
+}
+BARS = {"published, 8 windows of 200": 2.0, "nano as shipped": 1.5}
+DROPOUTS = ("none", "learned")
+DTYPES = ("bfloat16", "float32")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="eager modes alone, few steps")
+    parser.add_argument("--only", choices=("speed", "memory", "start", "data"), action="append")
+    parser.add_argument("--corpus", help="a file of articles for the data part; else the sample")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    parts = {
+        "speed": lambda: speed(options.quick),
+        "memory": memory,
+        "start": start_up.measure,
+        "data": lambda: preparation.measure(options.corpus),
+    }
+    report: dict[str, Any] = {"machine": machine("cpu")}
+    if options.out.exists():  # a part measured alone leaves the others as they were
+        report = json.loads(options.out.read_text()) | report
+    for name in options.only or parts:
+        section = parts[name]()
+        report[name] = section
+        print(section["table"] + "\n", flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def speed(quick: bool) -> dict[str, Any]:
+    """Steps of ours and of plain's fastest settings, baseline and learned, in turns."""
+    peaks = {dtype: matrix_peak("cpu", dtype) for dtype in DTYPES}
+    rows, results = [], []
+    for scale, overrides in SCALES.items():
+        contenders = []
+        for dropout in DROPOUTS:
+            own = (*overrides, f"dropout={dropout}")
+            contenders += [Spec("ours", own), fastest(plain_settings(own, quick), 3).spec]
+        race_results = race(contenders, rounds=5 if quick else 15, steps=2)
+        results += race_results
+        pairs = list(zip(race_results[::2], race_results[1::2], strict=True))
+        for dropout, (ours, plain) in zip(DROPOUTS, pairs, strict=True):
+            rows.append([scale, dropout, *compared(ours, plain, peaks), f"{BARS[scale]:.1f}"])
+        rows.append([scale, "learned / none", *relative(pairs[1][0], pairs[0][0])])
+    header = ["work", "dropout", "ours", "plain", "plain's settings", "peak", "ratio", "bar"]
+    table = markdown(header, rows)
+    note = "\nours and plain in tokens/s; peak: ours, of the measured matrix product in its dtype"
+    return {
+        "table": table + note,
+        "matrix_peak_flops_per_s": peaks,
+        "results": [result.as_dict() for result in results],
+    }
+
+
+def plain_settings(overrides: tuple[str, ...], quick: bool) -> list[Spec]:
+    """Every way that plain may be run."""
+    modes = (False,) if quick else (False, True)
+    return [Spec("plain", overrides, dtype, mode) for dtype in DTYPES for mode in modes]
+
+
+def compared(ours: Result, plain: Result, peaks: dict[str, float]) -> list[str]:
+    """Cells: both speeds, plain's settings, the share of the peak, the ratio."""
+    share = ours.flops_per_s / peaks[ours.facts["dtype"]]
+    return [
+        f"{ours.tokens_per_s:,.0f}",
+        f"{plain.tokens_per_s:,.0f}",
+        plain.spec.settings,
+        f"{share:.1%}",
+        f"{plain.step_s / ours.step_s:.2f}",
+    ]
+
+
+def relative(learned: Result, none: Result) -> list[str]:
+    """Cells of learned against baseline: ratio of times over ratio of FLOPs."""
+    time = none.tokens_per_s / learned.tokens_per_s
+    flops = learned.facts["flops_per_token"] / none.facts["flops_per_token"]
+    return [f"time {time:.2f}", f"FLOPs {flops:.2f}", "", "", f"{time / flops:.2f}", "1.10"]
+
+
+def memory() -> dict[str, Any]:
+    """Peak memory above parameters and optimizer at the published step's 50 windows."""
+    windows = ("scale=published", "batch_size=50", "micro_batch_size=50")
+    rows, results = [], []
+    for dropout in DROPOUTS:
+        own = (*windows, f"dropout={dropout}")
+        ours, plain = (race([Spec(kind, own)], rounds=1)[0] for kind in ("ours", "plain"))
+        results += [ours, plain]
+        share = ours.working_bytes / plain.working_bytes
+        cells = [f"{r.working_bytes / 1e9:.2f} GB" for r in (ours, plain)]
+        rows.append(["published, 50 windows of 200", dropout, *cells, f"{share:.2f}", "0.25"])
+    header = ["work", "dropout", "ours", "plain", "ratio", "bar"]
+    table = markdown(header, rows) + "\npeak resident memory above parameters and optimizer, eager"
+    return {"table": table, "results": [result.as_dict() for result in results]}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,81 @@
+"""The plain implementation is the same model: one set of weights, one loss."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.contender import Spec, Stepper, compose_config
+from benchmarks.plain import PlainConfig, PlainGPT, load_weights
+from training.loss import head_loss
+from training.state import build_model
+
+SMALL = (
+    "scale=nano",
+    "model.n_layer=2",
+    "model.n_embd=24",
+    "model.n_head=3",
+    "model.block_size=10",
+)
+STEP = ("model.vocab_size=130", "batch_size=6", "micro_batch_size=3")
+
+
+def both(dropout: str, vocab_multiple: int = 1):
+    cfg = compose_config(Spec("ours", (*SMALL, *STEP, f"dropout={dropout}"), "float32"))
+    ours = build_model(cfg)
+    names = ("block_size", "n_layer", "n_head", "n_embd")
+    vocab = cfg.model.vocab_size + -cfg.model.vocab_size % vocab_multiple
+    shape = {name: cfg.model[name] for name in names} | {"vocab_size": vocab}
+    plain = PlainGPT(PlainConfig(**shape, learned_dropout=dropout == "learned"))
+    load_weights(plain, ours.state_dict())
+    torch.manual_seed(0)
+    return ours.eval(), plain.eval(), torch.randint(cfg.model.vocab_size, (2, 4, 10))
+
+
+@pytest.mark.parametrize("dropout", ["none", "learned"])
+def test_same_weights_give_the_same_loss_and_penalty(dropout):
+    ours, plain, (tokens, targets) = both(dropout)
+    if dropout == "learned":  # away from the initial M = 1, where nothing could go wrong
+        for module in (*ours.modules(), *plain.modules()):
+            if hasattr(module, "shift"):
+                torch.nn.init.constant_(module.shift, 1.5)
+    out = ours(tokens)
+    loss = head_loss(out.hidden.flatten(0, 1), ours.head_weight, targets.flatten())
+    plain_loss, plain_penalty = plain(tokens, targets)
+    assert loss.item() == pytest.approx(plain_loss.item(), abs=1e-5)
+    assert (out.penalty is None) == (plain_penalty is None)
+    if plain_penalty is not None:
+        assert out.penalty.item() == pytest.approx(plain_penalty.item(), abs=1e-6)
+
+
+def test_a_padded_vocabulary_moves_the_loss_by_less_than_its_tokens():
+    ours, plain, (tokens, targets) = both("none", vocab_multiple=64)
+    out = ours(tokens)
+    loss = head_loss(out.hidden.flatten(0, 1), ours.head_weight, targets.flatten())
+    padded, _ = plain(tokens, targets)
+    assert 0 < padded.item() - loss.item() < 0.5  # log(192 / 130) = 0.39, at equal logits
+
+
+@pytest.mark.parametrize("dropout", ["none", "learned", "standard"])
+@pytest.mark.parametrize("kind", ["ours", "plain"])
+def test_both_step_on_a_config_and_move_every_weight(kind, dropout, tmp_path: Path):
+    overrides = (*SMALL, *STEP, f"dropout={dropout}", "schedule.warmup_steps=1")
+    stepper = Stepper(Spec(kind, overrides, "float32"), tmp_path)
+    before = [p.detach().clone() for p in stepper.built.model.parameters()]
+    reply = stepper.reply(3)
+    assert len(reply["times_s"]) == 3 and min(reply["times_s"]) > 0
+    assert all(abs(loss - 4.87) < 0.3 for loss in reply["losses_nats"])  # log(130)
+    assert stepper.facts["tokens_per_step"] == 60
+    assert not any(
+        p.equal(old) for p, old in zip(stepper.built.model.parameters(), before, strict=True)
+    )
+
+
+def test_the_two_learn_alike(tmp_path: Path):
+    """Forty steps without dropout on different random batches end at about the same loss."""
+    overrides = (*SMALL, *STEP, "dropout=none", "optimizer.lr=1e-2", "schedule.warmup_steps=1")
+    ends = []
+    for kind in ("ours", "plain"):
+        losses = Stepper(Spec(kind, overrides, "float32"), tmp_path).reply(40)["losses_nats"]
+        ends.append(sum(losses[-10:]) / 10)
+    assert ends[0] == pytest.approx(ends[1], abs=0.1)
