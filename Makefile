@@ -5,6 +5,9 @@ SCALE ?= nano
 # Processes at a time, of the tests and of compare; each computes on its share of the cores.
 WORKERS ?= 2
 
+# How long make soak goes on at random.
+MINUTES ?= 10
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -50,7 +53,8 @@ lint: venv
 check: lint test
 
 soak: venv
-	$(PYTEST) -m 'slow or soak' --timeout 3600 $(ARGS)
+	$(PYTEST) -m 'slow or soak' --timeout 3600
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --write results/soak.md $(ARGS)
 	$(BIN)/python -m tests.soak --write results/soak.md
 
 bench: venv
