@@ -3,11 +3,11 @@
     python -m benchmarks.sparsity --run runs/nano/learned_precomputed/seed1-1a2b3c4d
 
 A mask at the MLP's output says which outputs of its last product are thrown away. Where the mask is
-computed from that very output (`mask_from=input`) all of it is needed first, so nothing can be
-skipped, whatever the shares below; where the masks are known before the first block (`mask_from=
-embedding`) the last product may leave out what is zero, and a position whose mask is all zero needs
-none of the MLP. The timed path does both: it drops such positions, and multiplies each block of
-output channels for those positions alone that keep any of it.
+computed from that very output (`mask_from=input`) all of it is needed first, so the times below say
+only what its masks would be worth if they were known. Where they are known before the first block
+(`mask_from=embedding`) a position whose mask is all zero needs none of the MLP, and the last product
+may leave out what is zero. One timed path does the first; the others do both, and multiply each
+block of output channels for those positions alone that keep any of it.
 """
 
 from __future__ import annotations
@@ -113,6 +113,13 @@ def dense(layer: Layer) -> Tensor:
     return layer.mlp.project(hidden) * layer.mask
 
 
+def skipping_branches(layer: Layer) -> Tensor:
+    """The same, without the positions that keep nothing."""
+    alive = layer.mask.amax(-1).nonzero().squeeze(-1)
+    part = dense(Layer(layer.mlp, layer.inputs[alive], layer.mask[alive]))
+    return torch.zeros_like(layer.mask, dtype=part.dtype).index_copy_(0, alive, part)
+
+
 def skipping(layer: Layer, size: int) -> Tensor:
     """The same, without the positions that keep nothing and the blocks that no position keeps."""
     alive = layer.mask.amax(-1).nonzero().squeeze(-1)
@@ -137,8 +144,8 @@ def run_all(way: Callable[[Layer], Tensor], layers: list[Layer]) -> None:
 def measure(layers: list[Layer], device: str, repeats: int = 20) -> dict[str, Any]:
     """The shares, and the time of all MLPs dense and skipping."""
     zero = shares(layers)
-    ways: dict[str, Callable[[Layer], Tensor]] = {"dense": dense}
-    ways |= {f"skipping blocks of {size}": partial(skipping, size=size) for size in BLOCKS}
+    ways = {"dense": dense, "skipping whole branches": skipping_branches}
+    ways |= {f"and blocks of {size} outputs": partial(skipping, size=size) for size in BLOCKS}
     times = {
         name: median_time(partial(run_all, way, layers), repeats, device)
         for name, way in ways.items()

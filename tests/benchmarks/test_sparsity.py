@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from benchmarks.contender import Spec, compose_config
-from benchmarks.sparsity import Layer, capture, dense, kept_blocks, measure, shares, skipping
+from benchmarks.sparsity import (
+    Layer,
+    capture,
+    dense,
+    kept_blocks,
+    measure,
+    shares,
+    skipping,
+    skipping_branches,
+)
 from training.state import build_model
 
 TINY = ("scale=nano", "model.n_layer=2", "model.n_embd=24", "model.n_head=3", "model.block_size=8")
@@ -30,6 +39,7 @@ def test_skipping_gives_the_dense_result(dropout, size):
         some = Layer(layer.mlp, layer.inputs, mask)
         with torch.no_grad():
             torch.testing.assert_close(skipping(some, size), dense(some))
+            torch.testing.assert_close(skipping_branches(some), dense(some))
             assert dense(some).abs().sum() > 0
 
 
@@ -59,7 +69,7 @@ def test_shares_of_a_mask_made_by_hand():
 
 def test_measure_prints_shares_and_times():
     report = measure(layers("learned"), "cpu", repeats=1)
-    assert report["table"].count("ms (") == 3
+    assert report["table"].count("ms (") == 4
     assert report["times_s"]["dense"] > 0
 
 
