@@ -6,7 +6,7 @@ import yaml
 from experiments.spec import load_spec, table_names
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = ["published_nano", "published_published", "published_small"]
+PUBLISHED = [f"published_{name}" for name in ("nano", "nano_2015", "published", "small")]
 
 
 @pytest.mark.parametrize("name", table_names())
