@@ -55,7 +55,6 @@ check: lint test
 soak: venv
 	$(PYTEST) -m 'slow or soak' --timeout 3600
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --write results/soak.md $(ARGS)
-	$(BIN)/python -m tests.soak --write results/soak.md
 
 bench: venv
 	$(BIN)/python -m benchmarks $(ARGS)
