@@ -122,9 +122,8 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
     metrics, best = record["metrics"], record["best"]
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in {
-        "train loss": f"{metrics['train/loss_nats']:.3f} nats ± {metrics['train/loss_stderr']:.3f}",
-        "val loss": f"{metrics['val/loss_nats']:.3f} nats ± {metrics['val/loss_stderr']:.3f}, "
-        f"best {best['val/loss_nats']:.3f} at step {best['step']}",
+        "train loss": _loss(metrics, "train"),
+        "val loss": f"{_loss(metrics, 'val')}, best {best['val/loss_nats']:.3f} at step {best['step']}",
         "ones": _ones(metrics),
         "parameters": f"{record['parameters']:,} without positions",
         "speed": _speed(metrics),
@@ -142,6 +141,11 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _loss(metrics: Mapping[str, float | None], split: str) -> str:
+    stderr = metrics[f"{split}/loss_stderr"]  # one window has none
+    return f"{metrics[f'{split}/loss_nats']:.3f} nats" + (f" ± {stderr:.3f}" if stderr else "")
 
 
 def _speed(metrics: Mapping[str, float]) -> str:
