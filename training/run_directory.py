@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 
-from training.files import explained, write_atomically
+from training.files import explained, remove_leftovers, write_atomically
 
 # What changes no number: where things go, what they are called, how often they are written.
 # `data`, `device` and `dtype` enter as what they came to: a fingerprint, a kind, a type.
@@ -109,6 +109,7 @@ def open_run(
         try:
             if config.get("fresh") and (path / "record.json").exists():
                 lock = _move_aside(path, lock)
+            remove_leftovers(path / "checkpoints")  # of a save that was killed: no other may follow
             status = _decide(path, code_hash)
             if status == "new":
                 write_atomically(path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from training.files import TEMPORARY
 from training.run_directory import RunDirectory, open_run, run_hash
 
 CONFIG = {
@@ -187,3 +188,14 @@ def test_no_permission_is_a_clear_error(tmp_path):
     command = [sys.executable, "-c", HOLD, config, *other_user]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert "permission denied" in done.stderr and "runs_dir=DIR" in done.stderr
+
+
+def test_opening_a_run_removes_what_a_killed_save_left(tmp_path):
+    path = leave(open_in(tmp_path), "running")
+    leftover = path / "checkpoints" / f"{TEMPORARY}last-00000010"
+    leftover.mkdir(parents=True)
+    (leftover / "tensors.safetensors").write_bytes(b"half")
+    kept = path / "checkpoints" / "last-00000005"
+    kept.mkdir()
+    with open_in(tmp_path):
+        assert list((path / "checkpoints").iterdir()) == [kept]
