@@ -34,6 +34,8 @@ class Spec:
     """What to build; `overrides` are those of `train.py`, from which plain takes its shape too.
 
     `vocab_multiple` pads plain's vocabulary, as nanoGPT advises on a GPU; ours needs no telling.
+    `keeps_memory` gives plain this project's setting of the C library's allocator, which on a CPU is
+    worth more than most of its code; without it plain runs as one writes it.
     """
 
     kind: str  # ours or plain
@@ -42,10 +44,12 @@ class Spec:
     compiled: bool = False
     device: str = "auto"
     vocab_multiple: int = 1
+    keeps_memory: bool = False
 
     @property
     def settings(self) -> str:
-        return f"{'compiled' if self.compiled else 'eager'} {self.dtype}"
+        own = f"{'compiled' if self.compiled else 'eager'} {self.dtype}"
+        return f"{own}, keeps memory" if self.keeps_memory else own
 
 
 class Contender:
@@ -157,21 +161,23 @@ def build_ours(cfg: DictConfig, directory: Path) -> Built:
     return Built(step, state.model, state.optimizer, machine.device.type, machine.dtype_name)
 
 
-def build_plain(cfg: DictConfig, directory: Path, vocab_multiple: int) -> Built:
+def build_plain(cfg: DictConfig, directory: Path, spec: Spec) -> Built:
     """`benchmarks.plain` in the config's shape, from the same initial weights."""
     from benchmarks.plain import PlainConfig, PlainGPT, PlainTrainer, load_weights
-    from training.device import choose_machine
+    from training.device import choose_machine, keep_freed_memory
     from training.state import build_model
 
     names = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
     shape = {name: cfg.model[name] for name in names}
-    shape["vocab_size"] += -shape["vocab_size"] % vocab_multiple
+    shape["vocab_size"] += -shape["vocab_size"] % spec.vocab_multiple
     learned = cfg.dropout.name == "learned"
     p = cfg.dropout.p if cfg.dropout.name == "standard" else 0.0
     model = PlainGPT(PlainConfig(**shape, dropout=p, learned_dropout=learned))
     load_weights(model, build_model(cfg).state_dict())
     random_tokens(directory, cfg.model.vocab_size)
     machine = choose_machine(cfg.device, cfg.dtype)
+    if spec.keeps_memory:
+        keep_freed_memory()
     trainer = PlainTrainer(
         model,
         directory / "tokens.bin",
@@ -200,7 +206,7 @@ class Stepper:
         if spec.kind == "ours":
             self.built = build_ours(cfg, directory)
         else:
-            self.built = build_plain(cfg, directory, spec.vocab_multiple)
+            self.built = build_plain(cfg, directory, spec)
         self.facts = {
             "device": self.built.device,
             "dtype": self.built.dtype,

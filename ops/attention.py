@@ -21,11 +21,14 @@ def causal_attention(
         fused = query.is_cuda
     if fused:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
-    length = query.shape[-2]
-    future = torch.full((length, length), -math.inf, dtype=query.dtype, device=query.device).triu(1)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + future
+    batch, _, length, size = query.shape
+    future = torch.full((length, length), -math.inf, dtype=query.dtype, device=query.device).triu_(
+        1
+    )
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    scores = torch.baddbmm(future, query, key.mT, alpha=size**-0.5)
     probabilities = dropout(scores.softmax(-1), p)
-    return probabilities.to(value.dtype) @ value
+    return (probabilities.to(value.dtype) @ value).unflatten(0, (batch, -1))
 
 
 def split_heads(qkv: Tensor, n_head: int) -> tuple[Tensor, Tensor, Tensor]:

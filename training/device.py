@@ -48,8 +48,6 @@ def choose_machine(device: str = "auto", dtype: str = "auto") -> Machine:
     if device == "cuda" and not has_gpu:
         raise ValueError("device=cuda, but torch sees no GPU here: use device=cpu or device=auto")
     chosen = "cuda" if has_gpu and device != "cpu" else "cpu"
-    if chosen == "cpu":
-        _keep_freed_memory()
     fast = _multiplies_bfloat16_fast(chosen)
     if dtype == "auto":
         dtype = "bfloat16" if fast else "float32"
@@ -63,11 +61,12 @@ def _multiplies_bfloat16_fast(device: str) -> bool:
     return bool(capabilities.get("amx_bf16", False))
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next step instead of returning it to the kernel.
+def keep_freed_memory() -> None:
+    """Have the C library (glibc) keep freed memory for the next step, not return it to the kernel.
 
     The kernel zeroes every page that it hands out again: 110,000 pages a step, a fifth of the step, at
-    `published` with 8 windows. Other C libraries have no such setting and go without.
+    `published` with 8 windows. For the whole process; other C libraries have no such setting and go
+    without.
     """
     trim_threshold, mmap_max = -1, -4  # as glibc's malloc.h numbers them
     with contextlib.suppress(OSError, AttributeError):

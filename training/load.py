@@ -11,7 +11,7 @@ from data.batches import Batches
 from data.prepare import TokenData, prepare
 from model.gpt import GPT
 from training.checkpoint import Checkpoint, best_checkpoint, latest_checkpoint
-from training.device import Machine, choose_machine
+from training.device import Machine, choose_machine, keep_freed_memory
 from training.instantiate import read_config
 from training.state import build_model, load_weights
 
@@ -69,6 +69,7 @@ def load_run(
     if checkpoint is None:
         raise ValueError(f"{directory} has no {which} checkpoint yet: let the run go on")
     machine = choose_machine(device, dtype or cfg.dtype)
+    keep_freed_memory()
     model = build_model(cfg)
     load_weights(model, checkpoint.tensors)
     return LoadedRun(directory, cfg, machine, model.to(machine.device).eval(), checkpoint)

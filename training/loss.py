@@ -19,7 +19,6 @@ from torch import Tensor
 
 # Logits held at once. Larger chunks: fewer passes over the weight's gradient, fuller products.
 CHUNK_ELEMENTS = {"cpu": 2**26, "cuda": 2**29}
-CACHE_ELEMENTS = 2**22  # float32 probabilities that a CPU's cache holds
 VOCAB_MULTIPLE, WIDTH_MULTIPLE = 64, 8  # tensor cores want whole tiles, rows of 16 bytes
 
 
@@ -70,7 +69,10 @@ class _HeadLoss(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in _chunks(inputs, table, chunk_size):
                 logits = _logits(inputs[rows], table, vocab)
-                loss += _softmax_minus_target_(logits, targets[rows]).sum()
+                losses = _softmax_minus_target_(logits, targets[rows])
+                if not losses.is_cuda and losses.isinf().any():
+                    losses = token_losses(hidden[rows], weight, targets[rows])
+                loss += losses.sum()
                 if grad_hidden is not None:
                     grad_hidden[rows] = (logits @ table)[:, :width]
                 if grad_weight is not None:
@@ -114,23 +116,20 @@ def _logits(inputs: Tensor, table: Tensor, vocab: int) -> Tensor:
 
 
 def _softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
-    """Overwrite `logits` (n, V) with softmax(logits) - onehot(targets); return the losses (n,)."""
+    """Overwrite `logits` (n, V) with softmax(logits) - onehot(targets); return the losses (n,).
+
+    On a CPU a loss is inf where the target's probability underflowed.
+    """
     if logits.is_cuda:
         return _compiled_softmax_minus_target_()(logits, targets)
-    n_rows = max(1, CACHE_ELEMENTS // logits.shape[1])
-    blocks = zip(logits.split(n_rows), targets.split(n_rows), strict=True)
-    return torch.cat([_softmax_minus_target_in_cache_(*block) for block in blocks])
-
-
-def _softmax_minus_target_in_cache_(logits: Tensor, targets: Tensor) -> Tensor:
-    target = targets.unsqueeze(-1)
-    wide = logits.to(_wide(logits.dtype))
-    probabilities = wide.softmax(-1)
-    losses = -probabilities.gather(-1, target).log().squeeze(-1)
-    if losses.isinf().any():  # the probability underflowed; the loss itself need not
-        losses = F.cross_entropy(wide, targets, reduction="none")
-    logits.copy_(probabilities.scatter_add_(-1, target, -torch.ones_like(target, dtype=wide.dtype)))
-    return losses
+    torch.softmax(logits, -1, out=logits)  # each row by itself, in float32 inside
+    at_target = torch.arange(len(targets)), targets  # scatter_ would walk through all of V
+    probability = logits[at_target].to(_wide(logits.dtype))
+    logits[at_target] = 0
+    others = logits.sum(-1)  # 1 - probability, whose small values bfloat16 would lose
+    logits[at_target] = -others
+    others = others.to(probability.dtype)
+    return torch.where(others < 0.5, -torch.log1p(-others), -probability.log())
 
 
 @cache

@@ -17,7 +17,7 @@ from model.gpt import GPT, GPTConfig
 from model.init import init_weights
 from model.slots import SLOTS
 from training.checkpoint import Checkpoint, checkpoint_name, write_checkpoint
-from training.device import Machine, choose_machine
+from training.device import Machine, choose_machine, keep_freed_memory
 from training.finetune import add_adapters, load_base
 from training.instantiate import instantiate
 from training.optimizer import build_optimizer
@@ -60,6 +60,7 @@ class TrainState:
     def build(cls, cfg: DictConfig, data: TokenData | None = None) -> TrainState:
         """The state before the first step. ValueError where the config does not hold together."""
         machine = choose_machine(cfg.device, cfg.dtype)
+        keep_freed_memory()
         model = build_model(cfg)  # before the data: its errors are quick, preparing can be long
         load_base(model, cfg)
         data = prepare(cfg.data, cfg.model.block_size) if data is None else data

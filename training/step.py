@@ -10,6 +10,8 @@ from training.loss import head_loss
 from training.schedule import learning_rate, penalty_weight
 from training.state import TrainState
 
+SHOWN_WINDOWS = 8
+
 
 class NonFiniteError(ArithmeticError):
     """The loss or a gradient is not finite; the update of that step was not made."""
@@ -105,7 +107,10 @@ def stop_if_skipped(state: TrainState) -> None:
 
 
 def describe_non_finite(state: TrainState, step: int, loss: Tensor) -> str:
-    """Which step, and where the gradient first went wrong."""
+    """Which step, on which windows, and where the gradient first went wrong."""
+    cfg = state.cfg
+    starts = state.batches["train"].window_starts(cfg.batch_size, cfg.seed, "train", step).tolist()
+    shown = ", ".join(map(str, starts[:SHOWN_WINDOWS])) + ", ..." * (len(starts) > SHOWN_WINDOWS)
     broken = [
         name
         for name, p in state.model.named_parameters()
@@ -113,6 +118,7 @@ def describe_non_finite(state: TrainState, step: int, loss: Tensor) -> str:
     ]
     where = f"{len(broken)} parameters' gradients, first {broken[0]}" if broken else "no gradient"
     return (
-        f"step {step}: the loss is {loss.item():g} nats and not finite are {where}; no weight was "
-        "updated. Lower optimizer.lr or set optimizer.grad_clip, and start again"
+        f"step {step}: the loss is {loss.item():g} nats and not finite are {where}; its batch are "
+        f"the {len(starts)} windows from training tokens {shown}. No weight was updated. Lower "
+        "optimizer.lr or set optimizer.grad_clip, and start again"
     )

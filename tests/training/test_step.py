@@ -1,5 +1,6 @@
 """The step: its gradient, its streams, and what it refuses to do."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -76,7 +77,7 @@ def test_noise_depends_on_seed_and_step_alone(tiny_state: Build) -> None:
 
 
 @pytest.mark.parametrize("where", ["weight", "gradient"])
-def test_what_is_not_finite_stops_before_the_update_and_names_step_and_layer(
+def test_what_is_not_finite_stops_before_the_update_and_names_step_layer_and_windows(
     tiny_state: Build, where: str
 ) -> None:
     state = tiny_state("dropout=none")
@@ -87,8 +88,11 @@ def test_what_is_not_finite_stops_before_the_update_and_names_step_and_layer(
     else:
         parameter.register_hook(lambda g: g * float("inf"))
     before = {n: p.detach().clone() for n, p in state.model.named_parameters()}
-    with pytest.raises(NonFiniteError, match=r"step 2.*(blocks\.1\.mlp\.expand|token_embedding)"):
+    with pytest.raises(NonFiniteError, match="step 2") as raised:
         train_step(state)
+    assert re.search(r"first (blocks\.1\.mlp\.expand|token_embedding)", str(raised.value))
+    starts = state.batches["train"].window_starts(state.cfg.batch_size, 1, "train", step=2)
+    assert f"{len(starts)} windows from training tokens {starts[0]}, " in str(raised.value)
     assert state.progress.step == 1
     for name, p in state.model.named_parameters():
         torch.testing.assert_close(p.detach(), before[name], equal_nan=True, rtol=0, atol=0)
