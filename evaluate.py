@@ -1,18 +1,28 @@
-"""Loss of a trained run on any split: python evaluate.py --run DIR [--split test].
+"""Loss of trained runs on any split.
 
-The test split is held out: no choice in this repository is made on it. Read it once, at the end.
+    python evaluate.py --run DIR [--split train]
+    python evaluate.py --run DIR... --split test --record
+
+The test split is held out: no choice in this repository is made on it. `--record` reads it once, for
+the last and the best checkpoint of a finished run, and keeps the result in the run's record, where
+tables find it; asked again, it prints what is kept.
 """
 
 import argparse
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from training.cli import run_cli
 
+KEPT: dict[str, Literal["best", "last"]] = {"final": "last", "best": "best"}
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", required=True, metavar="DIR", help="a run's directory")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, nargs="+", metavar="DIR", help="runs' directories")
     parser.add_argument("--split", choices=["train", "val", "test"], default="val")
     parser.add_argument("--windows", type=int, help="default: the run's evaluate.final_windows")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="last")
@@ -22,27 +32,60 @@ def main() -> None:
         action="store_true",
         help="leave attention dropout on, as the original's evaluation did",
     )
+    parser.add_argument(
+        "--record", action="store_true", help="read the test split once, for the run's record"
+    )
     args = parser.parse_args()
-    print(json.dumps(evaluate(args), indent=1))
+    if args.record and not _is_plain_test(args):
+        parser.error("--record goes with --split test and --run alone, so that all runs are alike")
+    answer = read_test if args.record else evaluate
+    for directory in args.run:
+        print(json.dumps({"run": directory, **answer(Path(directory), args)}, indent=1))
 
 
-def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+def _is_plain_test(args: argparse.Namespace) -> bool:
+    options = (args.windows, args.checkpoint, args.device, args.attention_dropout)
+    return args.split == "test" and options == (None, "last", "auto", False)
+
+
+def evaluate(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Loss, its standard error and bits per byte on the run's fixed windows of one split."""
     from training.evaluate import evaluate_split
     from training.load import load_run
 
-    run = load_run(args.run, args.checkpoint, args.device)
+    run = load_run(directory, args.checkpoint, args.device)
     windows = args.windows or run.cfg.evaluate.final_windows
     run.cfg.evaluate.attention_dropout = args.attention_dropout
-    metrics = evaluate_split(run, args.split, windows)
     return {
-        "run": str(run.directory),
         "checkpoint": args.checkpoint,
         "step": run.step,
         "split": args.split,
         "windows": windows,
-        **metrics,
+        **evaluate_split(run, args.split, windows),
     }
+
+
+def read_test(directory: Path, _: argparse.Namespace) -> dict[str, Any]:
+    """The test split's part of the run's record, measured now if it never was.
+
+    On the kind of device and in the dtype of the run, and only by the code that trained it.
+    """
+    from training import provenance
+    from training.evaluate import evaluate_split
+    from training.load import load_run
+    from training.record import add_test
+    from training.run_directory import open_finished
+
+    with open_finished(directory, provenance.code_hash()) as opened:
+        record = opened.read_record()
+        if "test" not in record:
+            test: dict[str, Any] = {"windows": record["config"]["evaluate"]["final_windows"]}
+            for name, checkpoint in KEPT.items():
+                run = load_run(directory, checkpoint, record["device"]["kind"], record["dtype"])
+                measured = evaluate_split(run, "test", test["windows"])
+                test[name] = {"step": run.step, **measured}
+            add_test(opened, test)
+        return dict(opened.read_record()["test"])
 
 
 if __name__ == "__main__":

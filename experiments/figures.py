@@ -161,7 +161,7 @@ def val_difference(table: Table) -> Figure | None:
         (one, looks(table)[one.row.row.family])
         for comparison in table.spec.comparisons
         if comparison.against
-        for one in compared_with(table, comparison, "val")[1]
+        for one in compared_with(table, comparison, "val", "val")[1]
         if one.difference is not None
     ]
     if not pairs:

@@ -24,6 +24,10 @@ METRICS = {
     "best_val": "best.val/loss_nats",
     "best_train": "best.train/loss_nats",
     "best_step": "best.step",
+    "test": "test.final.test/loss_nats",
+    "test_stderr": "test.final.test/loss_stderr",
+    "test_bits_per_byte": "test.final.test/bits_per_byte",
+    "best_test": "test.best.test/loss_nats",
     "parameters": "parameters",
     "trainable": "parameters_trainable",
     "flops_per_token": "flops_per_token",
@@ -68,10 +72,13 @@ _FINISHED_RECORD: dict[str, tuple[type, ...]] = {
     "parameters_trainable": (int,),
 }
 # Absent where there is nothing to measure (ones without a learned mask, the speed of a session
-# that had no step left to do) or no way to measure it.
+# that had no step left to do; the test split before it is read) or no way to measure it.
 _OPTIONAL: dict[str, tuple[type, ...]] = {
     METRICS[name]: (*_NUMBER, NoneType)
-    for name in ("bits_per_byte", "ones", "eval_ones", "best_train", "tokens_per_s", "memory_bytes")
+    for name in (
+        *("bits_per_byte", "ones", "eval_ones", "best_train", "tokens_per_s", "memory_bytes"),
+        *("test", "test_stderr", "test_bits_per_byte", "best_test"),
+    )
 }
 
 

@@ -140,10 +140,13 @@ def best_row(table: Table, names: Sequence[str], metric: str) -> str | None:
 
 
 def compared_with(
-    table: Table, comparison: Comparison, metric: str
+    table: Table, comparison: Comparison, metric: str, chosen_by: str
 ) -> tuple[str | None, list[Compared]]:
-    """The row compared with (chosen, where the comparison asks for the best) and every other's."""
-    other = comparison.against or best_row(table, comparison.best_of, metric)
+    """The row compared with, and every other's difference from it in `metric`.
+
+    Where the comparison asks for the best, that is the lowest in the metric `chosen_by`.
+    """
+    other = comparison.against or best_row(table, comparison.best_of, chosen_by)
     if other is None:
         return None, []
     names = comparison.rows or tuple(table.rows)

@@ -22,7 +22,13 @@ from experiments.spec import Comparison
 from experiments.statistics import ALPHA, LEVEL, MIN_SEEDS, root_mean_square
 
 PERCENT = f"{LEVEL:.0%}"
-OUTCOMES = {"val": "final val loss", "best_val": "best val loss"}
+OUTCOMES = {
+    "val": "final val loss",
+    "best_val": "best val loss",
+    "test": "final test loss",
+    "best_test": "test loss of the best checkpoint",
+}
+CHOSEN_BY = {"test": "val", "best_test": "best_val"}  # no choice is made on the test split
 
 
 def _rows(table: Table, width: int, cells: dict[str, list[str]]) -> list[list[str]]:
@@ -86,9 +92,40 @@ def best_loss(table: Table) -> str:
         cells[name] = [loss(best), interval, at, loss(runs.mean("best_train")), rise]
     text = (
         "The lowest val loss among a run's evaluations, as early stopping would have kept it. It "
-        "is chosen on the windows that measure it, so it flatters every row a little."
+        "is chosen on the windows that measure it, so it flatters every row a little; and these "
+        "are fewer than the final loss has."
     )
     return f"## Best val loss\n\n{text}\n\n{markdown(header, _rows(table, len(header) - 1, cells))}"
+
+
+def test_loss(table: Table) -> str:
+    """Loss of the last and the best checkpoint on the held-out split; empty before it is read."""
+    if not _has(table, "test"):
+        return ""
+    header = ["row", "n", "final", f"{PERCENT} interval", "bits per byte"]
+    header += ["best checkpoint", f"{PERCENT} interval"]
+    cells = {}
+    for name, runs in _finished(table).items():
+        several = len(runs.values("test")) > 1
+        cells[name] = [
+            str(len(runs.values("test"))),
+            loss(runs.mean("test")),
+            bounds(runs.interval("test")) if several else "one seed",
+            loss(runs.mean("test_bits_per_byte")),
+            loss(runs.mean("best_test")),
+            bounds(runs.interval("best_test")) if several else "one seed",
+        ]
+    text = (
+        "The split that no choice was made on, read once for each run after all was done. Final is "
+        "the model after the last step; the best checkpoint is the one of the lowest val loss, "
+        "which is chosen on val and so is not flattered here."
+    )
+    table_text = markdown(header, _rows(table, len(header) - 1, cells))
+    return f"## Held-out test loss\n\n{text}\n\n{table_text}"
+
+
+def _has(table: Table, metric: str) -> bool:
+    return any(runs.values(metric) for runs in table.rows.values())
 
 
 def certainty(table: Table) -> str:
@@ -113,7 +150,7 @@ def certainty(table: Table) -> str:
 
 
 def differences(table: Table) -> str:
-    """Every comparison of the table, in the final and then in the best val loss."""
+    """Every comparison of the table, in the final and the best loss, of val and then of test."""
     text = (
         "Row minus the other, seed by seed: below zero, the row is better. Rows of one seed share "
         "batches, evaluation windows and, where shapes agree, initial weights. Intervals are "
@@ -122,23 +159,25 @@ def differences(table: Table) -> str:
         f"out zero and p is below {ALPHA:.2f}."
     )
     parts = [f"## Paired differences\n\n{text}"]
-    for metric in OUTCOMES:
+    for metric in (metric for metric in OUTCOMES if _has(table, metric)):
         parts += [_comparison(table, comparison, metric) for comparison in table.spec.comparisons]
     return "\n\n".join(parts)
 
 
 def _comparison(table: Table, comparison: Comparison, metric: str) -> str:
-    other, compared = compared_with(table, comparison, metric)
+    chosen_by = CHOSEN_BY.get(metric, metric)
+    other, compared = compared_with(table, comparison, metric, chosen_by)
     name = comparison.name or ("the best" if other is None else table.rows[other].row.label)
     title = f"### {OUTCOMES[metric].capitalize()}, against {name}"
     if other is None:
         return f"{title}\n\nNot there yet: its rows share no finished seed to choose by."
     texts = []
     if comparison.best_of:
+        own = chosen_by == metric
         labels = ", ".join(table.rows[row].row.label for row in comparison.best_of)
         texts.append(
-            f"Chosen: **{table.rows[other].row.label}**, lowest in mean {OUTCOMES[metric]} of "
-            f"{labels}. It was chosen on these same runs, which favours it a little."
+            f"Chosen: **{table.rows[other].row.label}**, lowest in mean {OUTCOMES[chosen_by]} of "
+            f"{labels}." + " It was chosen on these same runs, which favours it a little." * own
         )
     header = ["row", "difference", f"{PERCENT} interval", "p (Holm)", "n", "verdict"]
     texts.append(markdown(header, [_difference_cells(one) for one in compared], left=(5,)))

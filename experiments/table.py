@@ -23,6 +23,7 @@ def render(table: Table, command: str) -> str:
         sections.unfinished(table),
         sections.final_loss(table),
         sections.best_loss(table),
+        sections.test_loss(table),
         sections.differences(table) if table.spec.comparisons else "",
         sections.certainty(table),
         beside_published(table),

@@ -194,6 +194,14 @@ def _logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
+def add_test(run: RunDirectory, test: Mapping[str, Any]) -> None:
+    """Put what the held-out split said into the record of a finished run, and publish it."""
+    record = run.read_record() | {"test": dict(test)}
+    with explained(run.path):
+        write_atomically(run.path / "record.json", to_json(record, indent=1) + "\n")
+    publish(run, record)
+
+
 def publish(run: RunDirectory, record: Mapping[str, Any]) -> Path | None:
     """Copy the record to `results/runs/<table>/<row>/seed<k>.json`, where the run has a table.
 

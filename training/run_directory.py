@@ -119,6 +119,21 @@ def open_run(
             raise
 
 
+def open_finished(path: Path, code_hash: str) -> RunDirectory:
+    """Lock the directory of a finished run, to add to its record.
+
+    Raises ValueError where it is no run's or not finished, where another process holds it, and where
+    the code that makes the numbers has changed since.
+    """
+    record = _read_record(path)
+    if not record:
+        raise ValueError(f"{path} is not a run's directory: it has no record.json")
+    if _decide(path, code_hash) != "finished":
+        raise ValueError(f"{path} is {record['status']}, not finished: let the run go on first")
+    lock = _acquire(path)
+    return RunDirectory(path, record["run_hash"], record["config"], "finished", _nonce(path), lock)
+
+
 def _decide(path: Path, code_hash: str) -> Status:
     record = _read_record(path)
     if not record:

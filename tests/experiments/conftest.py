@@ -61,6 +61,15 @@ def synthetic_record(
             "time_s": 98.3,
             "memory_bytes": None,
         },
+        "test": {
+            "windows": 2048,
+            "final": {
+                "test/loss_nats": val + 0.01,
+                "test/loss_stderr": 0.013,
+                "test/bits_per_byte": val / 1.7,
+            },
+            "best": {"test/loss_nats": val - 0.03},
+        },
         "best": {"step": 300, "val/loss_nats": val - 0.05, "train/loss_nats": train + 0.2},
         "curve": curve,
         "steps": 1200,

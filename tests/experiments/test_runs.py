@@ -67,7 +67,7 @@ def test_the_best_row_is_chosen_over_common_seeds(small_case, small_runs, write,
 
 
 def test_a_comparison_leaves_out_the_row_compared_with(table):
-    other, found = compared_with(table, Comparison(best_of=("none", "standard_0.2")), "val")
+    other, found = compared_with(table, Comparison(best_of=("none", "standard_0.2")), "val", "val")
     assert other == "standard_0.2"
     assert [one.row.row.name for one in found] == ["none", "learned", "unborn"]
-    assert compared_with(table, Comparison(best_of=("unborn",)), "val") == (None, [])
+    assert compared_with(table, Comparison(best_of=("unborn",)), "val", "val") == (None, [])

@@ -40,6 +40,7 @@ def test_what_failed_to_reproduce_comes_before_any_result(small_case, small_runs
         "## Not finished",
         "## Final loss",
         "## Best val loss",
+        "## Held-out test loss",
         "## Paired differences",
         "## How sure one figure is",
         "## Beside the published figures",
@@ -61,6 +62,30 @@ def test_one_seed_has_no_interval_and_no_winner(small_case, write, make_record, 
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert not [line for line in rows if "lower |" in line or "higher |" in line]
     assert not [line for line in rows if "reproduced" in line or "contradicted" in line]
+
+
+def test_a_test_split_that_was_not_read_has_no_place(small_case, write, make_record, tmp_path):
+    for seed in (1, 2, 3):
+        record = make_record("none", seed, 4.0, 2.6)
+        del record["test"]
+        write(record)
+    page = render(load_table(load_spec(small_case), tmp_path / "runs"), COMMAND)
+    assert "test loss" not in page and "est val loss" in page
+
+
+def test_no_choice_is_made_on_the_test_split(small_case, small_runs, write, make_record):
+    """standard_0.3 has the lower test loss, and is not the best standard by it."""
+    path = Path(small_case)
+    rows = "  - {name: standard_0.3, label: standard 0.3, family: standard}\n"
+    text = path.read_text().replace("  - name: learned\n", rows + "  - name: learned\n")
+    path.write_text(text.replace("[standard_0.2]", "[standard_0.2, standard_0.3]"))
+    for seed in (1, 2, 3):
+        write(make_record("standard_0.3", seed, 4.2, 3.7, test__final={"test/loss_nats": 1.0}))
+    page = render(load_table(load_spec(small_case), small_runs), COMMAND)
+    section = page.split("### Final test loss, against the best standard dropout")[1]
+    assert section.split("\n")[2].startswith(
+        "Chosen: **standard 0.2**, lowest in mean final val loss of standard 0.2, standard 0.3."
+    )
 
 
 def test_failed_and_missing_rows_are_named_with_their_errors(small_case, small_runs):

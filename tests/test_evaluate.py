@@ -1,0 +1,84 @@
+"""The command that reads a split of a trained run, and the test split once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evaluate
+from experiments.records import read_record
+
+ROOT = Path(__file__).parents[1]
+TINY = (
+    "table=tiny", "dropout=standard", "steps=4", "batch_size=4", "micro_batch_size=4", "eval_every=2",
+    "model.n_layer=1", "model.n_embd=16", "model.n_head=2", "model.block_size=16",
+    "data.vocab_size=300", "data.max_bytes=400000", "evaluate.windows=4", "evaluate.final_windows=8",
+    "tracker=none",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run, as `train.py` leaves it."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    places = (f"runs_dir={folder / 'runs'}", f"results_dir={folder / 'results'}")
+    command = [sys.executable, "train.py", *TINY, *places]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    return next((folder / "runs").glob("*/*/seed1-*"))
+
+
+def ask(monkeypatch, capsys, *arguments: object) -> dict:
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+    evaluate.main()
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_last_checkpoint_has_the_loss_of_the_record(run, monkeypatch, capsys):
+    answer = ask(monkeypatch, capsys, "--run", run, "--split", "val")
+    final = json.loads((run / "record.json").read_text())["metrics"]
+    assert (answer["step"], answer["windows"]) == (4, 8)
+    assert answer["val/loss_nats"] == pytest.approx(final["val/loss_nats"], abs=1e-6)
+
+
+def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(
+    folder, run, monkeypatch, capsys
+):
+    record = ("--run", run, "--split", "test", "--record")
+    first = ask(monkeypatch, capsys, *record)
+    alone = ask(monkeypatch, capsys, "--run", run, "--split", "test")
+    best = ask(monkeypatch, capsys, "--run", run, "--split", "test", "--checkpoint", "best")
+    for name, answer in (("final", alone), ("best", best)):
+        assert first[name]["step"] == answer["step"]
+        assert first[name]["test/loss_nats"] == answer["test/loss_nats"]
+    published = next((folder / "results").rglob("seed1.json"))
+    kept = read_record(published, published.relative_to(published.parents[1]))
+    assert kept.metric("test") == first["final"]["test/loss_nats"]
+    assert kept.metric("best_test") == first["best"]["test/loss_nats"]
+
+    monkeypatch.setattr("training.evaluate.evaluate_split", None)  # whoever calls it fails
+    assert ask(monkeypatch, capsys, *record) == first
+
+
+def test_only_the_code_that_trained_a_run_adds_to_its_record(run, monkeypatch, capsys):
+    monkeypatch.setattr("training.provenance.code_hash", lambda: "0" * 64)
+    with pytest.raises(ValueError, match="one run's numbers come from one code"):
+        ask(monkeypatch, capsys, "--run", run, "--split", "test", "--record")
+
+
+@pytest.mark.parametrize("options", [(), ("--split", "val"), ("--split", "test", "--windows", "3")])
+def test_record_refuses_what_would_set_runs_apart(run, options, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        ask(monkeypatch, capsys, "--run", run, "--record", *options)
+    assert "--record goes with --split test" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_no_runs_is_named(tmp_path, monkeypatch, capsys):
+    with pytest.raises(ValueError, match="not a run's directory"):
+        ask(monkeypatch, capsys, "--run", tmp_path, "--split", "test", "--record")
