@@ -27,9 +27,6 @@ EVERY = (*STREAM, *HEADS, "attention")
 P, S = 0.3, 1.7580993408473766
 B, T = 16, 6
 
-# The compiler makes an instance of each autograd.Function, and torch warns of that.
-compilers_own = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-
 
 class Law(NamedTuple):
     """`axes` that the mask varies along: of BTC in a stream, of BTHC with heads; None: no mask.
@@ -296,7 +293,6 @@ def test_stays_in_bfloat16(kind: str, slot: str, build: Callable[..., nn.Module]
 
 
 @pytest.mark.slow
-@compilers_own
 @pytest.mark.parametrize("kind", KINDS)
 def test_traces_to_one_graph(kind: str, build: Callable[..., nn.Module]) -> None:
     slot = LAWS[kind].slots[-1] if LAWS[kind].slots[-1] != "attention" else "mlp_output"
@@ -306,8 +302,7 @@ def test_traces_to_one_graph(kind: str, build: Callable[..., nn.Module]) -> None
 
 
 @pytest.mark.slow
-@compilers_own
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # the compiler's own
 @pytest.mark.parametrize("kind", ["channel", "alpha", "learned_fourier"])
 def test_compiles(kind: str, build: Callable[..., nn.Module]) -> None:
     hidden, module = hidden_at("mlp_output"), build(kind, "mlp_output")
