@@ -41,19 +41,21 @@ class Layer(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", required=True, metavar="DIR", help="a run with learned dropout")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="last")
     parser.add_argument("--windows", type=int, default=32, help="validation windows to look at")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     options = parser.parse_args()
 
     from training.load import load_run
 
-    run = load_run(options.run, device=options.device)
+    run = load_run(options.run, options.checkpoint, options.device)
     batches = run.batches["val"]
     tokens, _ = batches.gather(batches.window_starts(options.windows, run.cfg.seed, "sparsity"))
     with run.machine.autocast():
         layers = capture(run.model, tokens)
         report = measure(layers, run.machine.device.type)
     report |= {"machine": machine(run.machine.device.type), "row": run.cfg.row}
+    report |= {"checkpoint": options.checkpoint, "step": run.step}
     report["mask_from"] = sorted(
         {m.mask_from for m in run.model.modules() if hasattr(m, "mask_from")}
     )
