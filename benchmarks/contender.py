@@ -48,8 +48,7 @@ class Spec:
 
     @property
     def settings(self) -> str:
-        own = f"{'compiled' if self.compiled else 'eager'} {self.dtype}"
-        return f"{own}, keeps memory" if self.keeps_memory else own
+        return f"{'compiled' if self.compiled else 'eager'} {self.dtype}"
 
 
 class Contender:

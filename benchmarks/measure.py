@@ -37,6 +37,7 @@ class Result:
         return {
             "kind": self.spec.kind,
             "settings": self.spec.settings,
+            "keeps_memory": self.spec.keeps_memory,
             "overrides": list(self.spec.overrides),
             **self.facts,
             "step_s": self.step_s,
