@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dropout.base import DropoutOutput, Site
 from dropout.rounding import threshold
-from ops.attention import causal_attention, split_heads
+from ops.attention import causal_attention
 
 
 def cosine_mask(attended: Tensor, shift: Tensor) -> Tensor:
@@ -103,8 +103,7 @@ class LearnedDropout(nn.Module):
         """M of (B, T, width), float32."""
         if self.detach in ("input", "output"):
             source = source.detach()
-        query, key, value = split_heads(self.qkv(source), self.n_head)
-        attended = causal_attention(query, key, value).transpose(1, 2).flatten(2)
+        attended = causal_attention(self.qkv(source), self.n_head).flatten(2)
         return self.soft_map(attended, self.shift)
 
     def extra_repr(self) -> str:

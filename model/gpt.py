@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dropout.base import DropoutOutput, Site
 from model.slots import BLOCK_SLOTS, DropoutFactory, Drops, check_slots, fill
-from ops.attention import causal_attention, split_heads
+from ops.attention import causal_attention
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,7 @@ class CausalSelfAttention(nn.Module):
         self.project = nn.Linear(cfg.n_embd, cfg.n_embd, bias=False)
 
     def forward(self, x: Tensor, modules: nn.ModuleDict, place: str, drops: Drops) -> Tensor:
-        query, key, value = split_heads(self.qkv(x), self.n_head)
-        p = _attention_p(modules)
-        heads = causal_attention(query, key, value, p, self.fused).transpose(1, 2)
+        heads = causal_attention(self.qkv(x), self.n_head, _attention_p(modules), self.fused)
         heads = drops(modules, place, "attention_heads", heads)
         return drops(modules, place, "attention_output", self.project(heads.flatten(2)))
 
@@ -153,8 +151,7 @@ class MaskSource(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         if self.detach:
             embedding = embedding.detach()
-        query, key, value = split_heads(self.qkv(embedding), self.n_head)
-        return self.output(causal_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.output(causal_attention(self.qkv(embedding), self.n_head).flatten(2))
 
 
 class GPT(nn.Module):

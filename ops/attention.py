@@ -1,26 +1,51 @@
-"""Causal attention, by a fused kernel or by plain matrix products."""
+"""Causal attention: by a kernel of our own, by torch's fused one, or by plain matrix products."""
 
+import ctypes
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ops import native
 from ops.dropout import dropout
 
 
 def causal_attention(
-    query: Tensor, key: Tensor, value: Tensor, p: float = 0.0, fused: bool | None = None
+    qkv: Tensor, n_head: int, p: float = 0.0, fused: bool | None = None
 ) -> Tensor:
     """softmax(Q K^T / sqrt(head size) + causal mask) V, with dropout of rate `p` on the probabilities.
 
-    `query`, `key` and `value` are (B, n_head, T, head_size), and so is the result. `fused=None` takes
-    the fused kernel on a GPU and plain products on a CPU, whose fused backward is slow at short blocks.
+    `qkv` (B, T, 3 C) holds queries, keys and values side by side, each the heads side by side; the
+    result is (B, T, n_head, C / n_head). `fused=True` takes torch's fused kernel, False plain products;
+    None the fused kernel on a GPU, and on a CPU, where that is slow at short blocks, the kernel of
+    `attention.cpp` if it is there (`native_attention`), or else plain products.
     """
-    if fused is None:
-        fused = query.is_cuda
-    if fused:
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
+    if fused is None and native_attention(qkv.device, qkv.dtype) and _is_plain_tensor(qkv) and p < 1:
+        return _NativeAttention.apply(qkv.contiguous(), n_head, p)
+    query, key, value = split_heads(qkv, n_head)
+    if qkv.is_cuda if fused is None else fused:
+        out = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
+    else:
+        out = _plain_attention(query, key, value, p)
+    return out.transpose(1, 2)
+
+
+def native_attention(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether `causal_attention` takes its own kernel there: on a CPU, once it could be compiled."""
+    return device.type == "cpu" and native.supports(dtype)
+
+
+def split_heads(qkv: Tensor, n_head: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, T, 3 C) of a fused projection -> query, key and value, each (B, n_head, T, C / n_head)."""
+    batch, length, width = qkv.shape
+    heads = qkv.view(batch, length, 3, n_head, width // (3 * n_head))
+    query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
+    return query, key, value
+
+
+def _plain_attention(query: Tensor, key: Tensor, value: Tensor, p: float) -> Tensor:
     batch, _, length, size = query.shape
     future = torch.full((length, length), -math.inf, dtype=query.dtype, device=query.device).triu_(
         1
@@ -31,9 +56,39 @@ def causal_attention(
     return (probabilities.to(value.dtype) @ value).unflatten(0, (batch, -1))
 
 
-def split_heads(qkv: Tensor, n_head: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, T, 3 C) of a fused projection -> query, key and value, each (B, n_head, T, C / n_head)."""
-    batch, length, width = qkv.shape
-    heads = qkv.view(batch, length, 3, n_head, width // (3 * n_head))
-    query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
-    return query, key, value
+def _is_plain_tensor(x: Tensor) -> bool:
+    """Whether `x` has memory that C++ can read: not while torch compiles, and no fake tensor."""
+    return type(x) is Tensor and not torch.compiler.is_compiling()
+
+
+class _NativeAttention(torch.autograd.Function):
+    """Keeps each query's maximum and sum, and forms the probabilities again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, n_head: int, p: float) -> Tensor:
+        batch, length, width = qkv.shape
+        size = width // (3 * n_head)
+        seed = int(torch.randint(2**63 - 1, ())) if p else 0
+        out = qkv.new_empty(batch, length, n_head, size)
+        blocks = -(-length // 16)
+        statistics = torch.empty(batch * n_head, blocks, 2, 16)
+        ctx.settings = (batch, length, n_head, size, p, seed)
+        _call("attention_forward", (qkv, out, statistics), ctx.settings)
+        ctx.save_for_backward(qkv, out, statistics)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        qkv, out, statistics = ctx.saved_tensors
+        grad_qkv = torch.empty_like(qkv)
+        tensors = (qkv, out, statistics, gradient.contiguous(), grad_qkv)
+        _call("attention_backward", tensors, ctx.settings)
+        return grad_qkv, None, None
+
+
+def _call(name: str, tensors: tuple[Tensor, ...], settings: tuple[Any, ...]) -> None:
+    dtype = str(tensors[0].dtype).removeprefix("torch.")
+    function = getattr(native.library(), f"{name}_{dtype}")
+    if function(*(x.data_ptr() for x in tensors), *settings):
+        raise MemoryError(f"attention over {tuple(tensors[0].shape)}: no memory for its working space")

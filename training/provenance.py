@@ -21,7 +21,7 @@ def code_hash(root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for source in _SOURCES:
         path = root / source
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        files = sorted(path.rglob("*.py")) + sorted(path.rglob("*.cpp")) if path.is_dir() else [path]
         for file in filter(Path.is_file, files):
             content = file.read_bytes()
             digest.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode())

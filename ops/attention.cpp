@@ -1,0 +1,613 @@
+// Causal attention on a CPU, forward and backward, one head of one sequence at a time in cache.
+//
+// Compiled and called by attention_native.py; attention.py says what is computed. Scores are formed
+// transposed, in blocks of 16 keys x 16 queries with the queries in the lanes of a vector, so that the
+// softmax's maximum and sum run down the keys and need no step across lanes. Nothing of size T x T
+// is kept: the backward pass forms the probabilities again from each query's maximum and sum.
+//
+// Products multiply tiles of 16 rows of 64 bytes: by AMX in bfloat16, by vectors in float32. The left
+// operand's rows hold DEPTH consecutive elements; the right one's hold, for each of 16 columns, the one
+// (float32) or two (bfloat16) elements of one word. Operands are padded with zeros to whole tiles.
+
+#include <math.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#ifdef __AVX512BW__
+#include <immintrin.h>
+#endif
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+constexpr int LANES = 16;
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+struct alignas(64) Tile {
+    Words row[LANES];
+};
+struct alignas(64) Block {
+    Floats row[LANES];
+};
+
+const Ints LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+inline Floats broadcast(float x) { return x - Floats{}; }
+
+// ---- The two element types ----------------------------------------------------------------------
+
+struct Float32 {
+    typedef float Element;
+    static constexpr int PER_WORD = 1;
+
+    static Floats widen(const Element* x) {
+        Floats y;
+        memcpy(&y, x, sizeof y);
+        return y;
+    }
+    static void narrow(Element* y, Floats x) { memcpy(y, &x, sizeof x); }
+};
+
+struct BFloat16 {
+    typedef uint16_t Element;
+    static constexpr int PER_WORD = 2;
+
+    static Words rounded(Floats x) { return (Words)x + 0x8000u; }  // in the upper half; ties go up
+    static Floats widen(const Element* x) {
+        Halves halves;
+        memcpy(&halves, x, sizeof halves);
+        return (Floats)(__builtin_convertvector(halves, Words) << 16);
+    }
+    static void narrow(Element* y, Floats x) {
+        Halves halves = __builtin_convertvector(rounded(x) >> 16, Halves);
+        memcpy(y, &halves, sizeof halves);
+    }
+};
+
+template <class Type>
+constexpr int DEPTH = LANES * Type::PER_WORD;
+
+// The first n elements, at most DEPTH, in one row of a tile; zeros after them.
+template <class Type>
+inline Words load_row(const typename Type::Element* x, int n) {
+#ifdef __AVX512BW__
+    if (Type::PER_WORD == 2) return (Words)_mm512_maskz_loadu_epi16(n < 32 ? (1u << n) - 1 : ~0u, x);
+    return (Words)_mm512_maskz_loadu_epi32(n < 16 ? (1u << n) - 1 : 0xffff, x);
+#else
+    Words row{};
+    memcpy(&row, x, n < DEPTH<Type> ? n * sizeof *x : sizeof row);
+    return row;
+#endif
+}
+
+// The first n elements, at most 16, as float32; zeros after them.
+template <class Type>
+inline Floats load_lanes(const typename Type::Element* x, int n) {
+    Words row = load_row<Type>(x, n < LANES ? n : LANES);
+    return Type::widen((const typename Type::Element*)&row);
+}
+
+template <class Type>
+inline void store_lanes(typename Type::Element* y, Floats x, int n) {
+    typename Type::Element narrow[LANES];
+    Type::narrow(narrow, x);
+#ifdef __AVX512BW__
+    const __mmask16 some = n < LANES ? (1u << n) - 1 : 0xffff;
+    if (Type::PER_WORD == 2) {
+        __m256i halves;
+        memcpy(&halves, narrow, sizeof halves);
+        _mm256_mask_storeu_epi16(y, some, halves);
+    } else {
+        _mm512_mask_storeu_ps(y, some, (__m512)x);
+    }
+#else
+    memcpy(y, narrow, (n < LANES ? n : LANES) * sizeof *y);
+#endif
+}
+
+// ---- Tiles --------------------------------------------------------------------------------------
+
+// c += a b, over one tile's depth.
+template <class Type>
+inline void multiply_add(Block& c, const Tile& a, const Tile& b) {
+    const float* left = (const float*)&a;
+    Floats sum[LANES];
+    for (int r = 0; r < LANES; r++) sum[r] = c.row[r];
+    for (int k = 0; k < LANES; k++)
+        for (int r = 0; r < LANES; r++) sum[r] += left[r * LANES + k] * (Floats)b.row[k];
+    for (int r = 0; r < LANES; r++) c.row[r] = sum[r];
+}
+
+#ifdef __AMX_BF16__
+template <>
+inline void multiply_add<BFloat16>(Block& c, const Tile& a, const Tile& b) {
+    _tile_loadd(0, &c, 64);
+    _tile_loadd(1, &a, 64);
+    _tile_loadd(2, &b, 64);
+    _tile_dpbf16ps(0, 1, 2);
+    _tile_stored(0, &c, 64);
+}
+#endif
+
+// Swap the upper right with the lower left of every square of 2 STEP x 2 STEP words.
+template <int STEP>
+inline void swap_corners(Words* row) {
+    const Ints moved = (LANE & STEP) != 0;
+    const Ints upper = moved ? LANE + 16 - STEP : LANE, lower = moved ? LANE + 16 : LANE + STEP;
+    for (int r = 0; r < LANES; r++)
+        if (!(r & STEP)) {
+            Words a = row[r], b = row[r + STEP];
+            row[r] = __builtin_shuffle(a, b, upper);
+            row[r + STEP] = __builtin_shuffle(a, b, lower);
+        }
+}
+
+// 16 x 16 words, in place.
+inline void transpose(Words* row) {
+    swap_corners<1>(row);
+    swap_corners<2>(row);
+    swap_corners<4>(row);
+    swap_corners<8>(row);
+}
+
+inline void transposed(Tile& out, const Tile& in) {
+    Words row[LANES];
+    for (int r = 0; r < LANES; r++) row[r] = in.row[r];
+    transpose(row);
+    for (int r = 0; r < LANES; r++) out.row[r] = row[r];
+}
+
+// ---- Operands: x (length, width), rows `stride` elements apart, as tiles ---------------------------
+
+struct Shape {
+    int batch, length, n_head, width;  // width of a head
+
+    template <class Type>
+    int depth_tiles() const { return (width + DEPTH<Type> - 1) / DEPTH<Type>; }
+    int channel_blocks() const { return (width + LANES - 1) / LANES; }
+    template <class Type>
+    int length_tiles() const { return (length + DEPTH<Type> - 1) / DEPTH<Type>; }
+    int query_blocks() const { return (length + LANES - 1) / LANES; }
+    template <class Type>
+    int padded_blocks() const { return length_tiles<Type>() * Type::PER_WORD; }
+};
+
+// Left operand with depth along the channels: [block of 16 positions][depth tile].
+template <class Type>
+void pack_rows(Tile* out, const Shape& s, const typename Type::Element* x, ptrdiff_t stride) {
+    const int depth = s.depth_tiles<Type>(), end = s.padded_blocks<Type>() * LANES;
+    for (int t = 0; t < end; t++)
+        for (int d = 0; d < depth; d++) {
+            const int first = d * DEPTH<Type>;
+            Words& row = out[t / LANES * depth + d].row[t % LANES];
+            row = t < s.length ? load_row<Type>(x + t * stride + first, s.width - first) : Words{};
+        }
+}
+
+// Right operand with depth along the channels: [block of 16 positions][depth tile].
+template <class Type>
+void pack_columns(Tile* out, const Shape& s, const Tile* rows) {
+    for (int i = 0; i < s.depth_tiles<Type>() * s.padded_blocks<Type>(); i++)
+        transposed(out[i], rows[i]);
+}
+
+// Right operand with depth along the positions: [tile of DEPTH positions][block of 16 channels].
+template <class Type>
+void pack_positions(Tile* out, const Shape& s, const Tile* rows) {
+    int depth = s.depth_tiles<Type>(), blocks = s.channel_blocks();
+    for (int k = 0; k < s.length_tiles<Type>(); k++)
+        for (int c = 0; c < blocks; c++)
+            for (int r = 0; r < LANES; r++) {
+                Words& word = out[k * blocks + c].row[r];
+                int position = k * DEPTH<Type> + r * Type::PER_WORD;
+                auto channels = [&](int t) {
+                    const Tile& tile = rows[t / LANES * depth + c / Type::PER_WORD];
+                    auto* row = (const typename Type::Element*)&tile.row[t % LANES];
+                    return row + c % Type::PER_WORD * LANES;
+                };
+                word = (Words)Type::widen(channels(position));
+                if (Type::PER_WORD == 2)
+                    word = word >> 16 | (Words)Type::widen(channels(position + 1));
+            }
+}
+
+// Left operand, transposed, with depth along the positions: [tile of positions][block of channels].
+template <class Type>
+void pack_transposed(Tile* out, const Shape& s, const Tile* positions) {
+    for (int i = 0; i < s.length_tiles<Type>() * s.channel_blocks(); i++)
+        transposed(out[i], positions[i]);
+}
+
+// Row `r` of a left operand's half (or whole) `part` from 16 values.
+template <class Type>
+inline void set_left(Tile& tile, int r, int part, Floats x) {
+    Type::narrow((typename Type::Element*)&tile.row[r] + part * LANES, x);
+}
+
+// Write a block of 16 keys x 16 queries as rows `part * 16...` of a right operand's depth.
+template <class Type>
+inline void set_right(Tile& tile, int part, const Block& x) {
+    if (Type::PER_WORD == 1) {
+        for (int r = 0; r < LANES; r++) tile.row[r] = (Words)x.row[r];
+        return;
+    }
+    for (int r = 0; r < LANES; r += 2) {
+        Words even = BFloat16::rounded(x.row[r]), odd = BFloat16::rounded(x.row[r + 1]);
+        tile.row[(part * LANES + r) / 2] = even >> 16 | (odd & 0xffff0000u);
+    }
+}
+
+// Write 16 rows x 16 channels of a result, as far as they exist.
+template <class Type>
+void write(typename Type::Element* y, ptrdiff_t stride, const Shape& s, int block, int channels,
+           const Words* row) {
+    const int end = s.length - block * LANES, first = channels * LANES;
+    for (int r = 0; r < LANES && r < end; r++)
+        store_lanes<Type>(y + (block * LANES + r) * stride + first, (Floats)row[r], s.width - first);
+}
+
+// ---- Elementwise --------------------------------------------------------------------------------
+
+// 2^x for x <= 0, within 2e-7 of its value; exactly 0 at -127 and below. NaN stays NaN.
+inline Floats exp2(Floats x) {
+    x = x < -127.0f ? broadcast(-127.0f) : x;
+    const Floats shifted = x + 12582912.0f;  // 1.5 x 2^23: the nearest integer in the low bits
+    const Floats f = x - (shifted - 12582912.0f);
+    Floats y = f * 0.001326468f + 0.00967150301f;  // minimax over [-1/2, 1/2] with y(0) = 1
+    y = y * f + 0.0555073377f;
+    y = y * f + 0.240222422f;
+    y = y * f + 0.693146978f;
+    y = y * f + 1.0f;
+    return (Floats)((Words)y + ((Words)shifted << 23));
+}
+
+// Keys r of the diagonal block that lie in a query's future get `value`.
+inline Floats without_future(Floats x, int r, float value) {
+    return LANE < r ? broadcast(value) : x;
+}
+
+// Which probabilities dropout keeps: a hash of (seed, head, key, query), the same in both passes.
+struct Dropout {
+    uint64_t seed;
+    uint32_t threshold;  // of 2^32
+    float scale;         // 1 / (1 - p)
+    bool any;
+
+    Dropout(double p, uint64_t seed)
+        : seed(seed), threshold((uint32_t)(p * 4294967296.0)), scale(1 / (1 - p)), any(p > 0) {}
+
+    static uint64_t mixed(uint64_t x) {  // the finalizer of SplitMix64 (Steele et al. 2014)
+        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+        return x ^ x >> 31;
+    }
+    // What the probabilities of one key and 16 queries are multiplied with: 0 or 1 / (1 - p).
+    Floats factors(int head, int key, int query_block) const {
+        uint64_t row = mixed(mixed(seed + head) + key);
+        Words noise = (Words)(LANE + query_block * LANES) * 0x9e3779b9u + (uint32_t)row;
+        noise = (noise ^ noise >> 16) * 0x7feb352du;  // a 32-bit mix found by C. Wellons' search
+        noise = (noise ^ noise >> 15 ^ (uint32_t)(row >> 32)) * 0x846ca68bu;
+        noise ^= noise >> 16;
+        return noise >= threshold ? broadcast(scale) : Floats{};
+    }
+};
+
+// ---- One head -----------------------------------------------------------------------------------
+
+// What both passes know of one head: where it lies in qkv (B, T, 3 C), and its row of statistics,
+// the maximum times `scale` and the inverse sum of each query's exponentials, in base 2.
+template <class Type>
+struct Head {
+    typedef typename Type::Element Element;
+    Shape s;
+    int index;  // batch * n_head + head
+    ptrdiff_t stride, offset;
+    const Element *query, *key, *value;
+    float* statistics;
+
+    Head(const Shape& s, const Element* qkv, float* statistics, int index) : s(s), index(index) {
+        ptrdiff_t channels = (ptrdiff_t)s.n_head * s.width;
+        stride = 3 * channels;
+        offset = (ptrdiff_t)(index / s.n_head) * s.length * stride + index % s.n_head * s.width;
+        query = qkv + offset;
+        key = query + channels;
+        value = key + channels;
+        this->statistics = statistics + (ptrdiff_t)index * 2 * s.query_blocks() * LANES;
+    }
+    ptrdiff_t out_stride() const { return (ptrdiff_t)s.n_head * s.width; }
+    ptrdiff_t out_offset() const {
+        return (ptrdiff_t)(index / s.n_head) * s.length * out_stride() + index % s.n_head * s.width;
+    }
+    Floats& peak(int block) const { return ((Floats*)statistics)[2 * block]; }
+    Floats& inverse_sum(int block) const { return ((Floats*)statistics)[2 * block + 1]; }
+};
+
+// Hands out parts of one piece of memory.
+struct Workspace {
+    char* at;
+    template <class T>
+    T* take(size_t count) {
+        T* taken = (T*)at;
+        at += count * sizeof(T);
+        return taken;
+    }
+};
+
+template <class Type>
+size_t workspace_bytes(const Shape& s) {
+    size_t tiles = (size_t)s.padded_blocks<Type>() * (s.depth_tiles<Type>() + s.channel_blocks());
+    return sizeof(Tile) * (8 * tiles + 4 * s.padded_blocks<Type>() + 64);
+}
+
+template <class Type>
+void forward(const Head<Type>& head, typename Type::Element* out, const Dropout& dropout,
+             Workspace space) {
+    constexpr int M = Type::PER_WORD;
+    const Shape& s = head.s;
+    const int depth = s.depth_tiles<Type>(), channels = s.channel_blocks();
+    const int blocks = s.padded_blocks<Type>(), tiles = s.length_tiles<Type>();
+    Tile* rows = space.take<Tile>(blocks * depth);
+    Tile* keys = space.take<Tile>(blocks * depth);
+    Tile* queries = space.take<Tile>(blocks * depth);
+    Tile* positions = space.take<Tile>(tiles * channels);
+    Tile* values = space.take<Tile>(tiles * channels);
+    Tile* probabilities = space.take<Tile>(tiles);
+    Block* scores = space.take<Block>(blocks);
+    pack_rows<Type>(keys, s, head.key, head.stride);
+    pack_rows<Type>(rows, s, head.query, head.stride);
+    pack_columns<Type>(queries, s, rows);
+    pack_rows<Type>(rows, s, head.value, head.stride);
+    pack_positions<Type>(positions, s, rows);
+    pack_transposed<Type>(values, s, positions);
+    const float scale = 1 / sqrtf(s.width), base2 = scale * 1.44269504f;
+
+    for (int i = 0; i < s.query_blocks(); i++) {
+        for (int j = 0; j <= i; j++) {
+            scores[j] = Block{};
+            for (int d = 0; d < depth; d++)
+                multiply_add<Type>(scores[j], keys[j * depth + d], queries[i * depth + d]);
+        }
+        for (int r = 0; r < LANES; r++)
+            scores[i].row[r] = without_future(scores[i].row[r], r, -__builtin_inff());
+        Floats highest[4];
+        for (int n = 0; n < 4; n++) highest[n] = scores[0].row[n];
+        for (int j = 0; j <= i; j++)
+            for (int r = 0; r < LANES; r++) {
+                Floats& h = highest[r % 4];
+                h = scores[j].row[r] > h ? scores[j].row[r] : h;
+            }
+        for (int n = 1; n < 4; n++) highest[0] = highest[n] > highest[0] ? highest[n] : highest[0];
+        const Floats peak = highest[0] * base2;
+
+        Floats sum[2] = {};
+        for (int j = 0; j <= i; j++) {
+            for (int r = 0; r < LANES; r++) {
+                Floats e = exp2(scores[j].row[r] * base2 - peak);
+                sum[r % 2] += e;
+                if (dropout.any) e *= dropout.factors(head.index, j * LANES + r, i);
+                scores[j].row[r] = e;
+            }
+            set_right<Type>(probabilities[j / M], j % M, scores[j]);
+        }
+        if (M == 2 && i % 2 == 0) set_right<Type>(probabilities[i / M], 1, Block{});
+        const Floats inverse = 1 / (sum[0] + sum[1]);
+        head.peak(i) = peak;
+        head.inverse_sum(i) = inverse;
+        for (int c = 0; c < channels; c++) {
+            Block sums{};
+            for (int k = 0; k <= i / M; k++)
+                multiply_add<Type>(sums, values[k * channels + c], probabilities[k]);
+            for (int r = 0; r < LANES; r++) sums.row[r] *= inverse;
+            transpose((Words*)sums.row);
+            write<Type>(out + head.out_offset(), head.out_stride(), s, i, c, (Words*)sums.row);
+        }
+    }
+}
+
+// For each query of a block the sum over channels of gradient * output, which is the sum over keys of
+// probability * its gradient.
+template <class Type>
+Floats row_dots(const Shape& s, const typename Type::Element* gradient,
+                const typename Type::Element* out, ptrdiff_t stride, int block) {
+    Words row[LANES] = {};
+    for (int r = 0; r < LANES && block * LANES + r < s.length; r++)
+        for (int c = 0; c < s.width; c += LANES) {
+            const ptrdiff_t at = (ptrdiff_t)(block * LANES + r) * stride + c;
+            const Floats g = load_lanes<Type>(gradient + at, s.width - c);
+            row[r] = (Words)((Floats)row[r] + g * load_lanes<Type>(out + at, s.width - c));
+        }
+    transpose(row);
+    Floats sum = (Floats)row[0];
+    for (int r = 1; r < LANES; r++) sum += (Floats)row[r];
+    return sum;
+}
+
+template <class Type>
+void backward(const Head<Type>& head, const typename Type::Element* out,
+              const typename Type::Element* gradient, typename Type::Element* grad_qkv,
+              const Dropout& dropout, Workspace space) {
+    constexpr int M = Type::PER_WORD;
+    const Shape& s = head.s;
+    const int depth = s.depth_tiles<Type>(), channels = s.channel_blocks();
+    const int blocks = s.padded_blocks<Type>(), tiles = s.length_tiles<Type>();
+    const ptrdiff_t out_stride = head.out_stride(), out_offset = head.out_offset();
+    Tile* rows = space.take<Tile>(blocks * depth);
+    Tile* keys = space.take<Tile>(blocks * depth);
+    Tile* values = space.take<Tile>(blocks * depth);
+    Tile* queries = space.take<Tile>(blocks * depth);
+    Tile* gradients = space.take<Tile>(blocks * depth);
+    Tile* positions = space.take<Tile>(tiles * channels);
+    Tile* keys_transposed = space.take<Tile>(tiles * channels);
+    Tile* query_positions = space.take<Tile>(tiles * channels);
+    Tile* gradient_positions = space.take<Tile>(tiles * channels);
+    Block* grad_query = space.take<Block>(blocks * channels);  // transposed
+    Block* grad_key = space.take<Block>(M * channels);
+    Block* grad_value = space.take<Block>(M * channels);
+    Floats* dots = space.take<Floats>(blocks);
+    pack_rows<Type>(keys, s, head.key, head.stride);
+    pack_positions<Type>(positions, s, keys);
+    pack_transposed<Type>(keys_transposed, s, positions);
+    pack_rows<Type>(values, s, head.value, head.stride);
+    pack_rows<Type>(rows, s, head.query, head.stride);
+    pack_columns<Type>(queries, s, rows);
+    pack_positions<Type>(query_positions, s, rows);
+    pack_rows<Type>(rows, s, gradient + out_offset, out_stride);
+    pack_columns<Type>(gradients, s, rows);
+    pack_positions<Type>(gradient_positions, s, rows);
+    for (int i = 0; i < s.query_blocks(); i++)
+        dots[i] = row_dots<Type>(s, gradient + out_offset, out + out_offset, out_stride, i);
+    memset(grad_query, 0, sizeof(Block) * blocks * channels);
+    const float scale = 1 / sqrtf(s.width), base2 = scale * 1.44269504f;
+
+    for (int key_tile = 0; key_tile < tiles; key_tile++) {
+        memset(grad_key, 0, sizeof(Block) * M * channels);
+        memset(grad_value, 0, sizeof(Block) * M * channels);
+        for (int query_tile = key_tile; query_tile < tiles; query_tile++) {
+            Tile p_left[M], ds_left[M], ds_right[M];
+            for (int b = 0; b < M; b++)
+                for (int a = 0; a < M; a++) {
+                    const int i = query_tile * M + b, j = key_tile * M + a;
+                    Block p{}, ds{};
+                    if (j <= i && i < s.query_blocks()) {
+                        for (int d = 0; d < depth; d++) {
+                            multiply_add<Type>(p, keys[j * depth + d], queries[i * depth + d]);
+                            multiply_add<Type>(ds, values[j * depth + d], gradients[i * depth + d]);
+                        }
+                        const Floats peak = head.peak(i), inverse = head.inverse_sum(i);
+                        for (int r = 0; r < LANES; r++) {
+                            Floats probability = exp2(p.row[r] * base2 - peak) * inverse;
+                            if (i == j) probability = without_future(probability, r, 0);
+                            Floats grad = ds.row[r];
+                            p.row[r] = probability;
+                            if (dropout.any) {
+                                Floats factor = dropout.factors(head.index, j * LANES + r, i);
+                                grad *= factor;
+                                p.row[r] *= factor;
+                            }
+                            ds.row[r] = probability * (grad - dots[i]);
+                        }
+                    }
+                    for (int r = 0; r < LANES; r++) {
+                        set_left<Type>(p_left[a], r, b, p.row[r]);
+                        set_left<Type>(ds_left[a], r, b, ds.row[r]);
+                    }
+                    set_right<Type>(ds_right[b], a, ds);
+                }
+            for (int c = 0; c < channels; c++) {
+                const int at = query_tile * channels + c;
+                for (int a = 0; a < M; a++) {
+                    multiply_add<Type>(grad_value[a * channels + c], p_left[a], gradient_positions[at]);
+                    multiply_add<Type>(grad_key[a * channels + c], ds_left[a], query_positions[at]);
+                }
+                for (int b = 0; b < M; b++)
+                    multiply_add<Type>(grad_query[(query_tile * M + b) * channels + c],
+                                       keys_transposed[key_tile * channels + c], ds_right[b]);
+            }
+        }
+        for (int a = 0; a < M; a++)
+            for (int c = 0; c < channels; c++) {
+                Block& key = grad_key[a * channels + c];
+                for (int r = 0; r < LANES; r++) key.row[r] *= scale;
+                typename Type::Element* at = grad_qkv + head.offset + out_stride;
+                write<Type>(at, head.stride, s, key_tile * M + a, c, (Words*)key.row);
+                Words* value = (Words*)grad_value[a * channels + c].row;
+                write<Type>(at + out_stride, head.stride, s, key_tile * M + a, c, value);
+            }
+    }
+    for (int i = 0; i < s.query_blocks(); i++)
+        for (int c = 0; c < channels; c++) {
+            Block& query = grad_query[i * channels + c];
+            for (int r = 0; r < LANES; r++) query.row[r] *= scale;
+            transpose((Words*)query.row);
+            write<Type>(grad_qkv + head.offset, head.stride, s, i, c, (Words*)query.row);
+        }
+}
+
+// ---- All heads ----------------------------------------------------------------------------------
+
+// The tile registers' shape, for this thread and while this lives; whoever else uses them sets it anew.
+template <class Type>
+struct TileRegisters {};
+
+#ifdef __AMX_BF16__
+template <>
+struct TileRegisters<BFloat16> {
+    TileRegisters() {
+        struct alignas(64) {
+            uint8_t palette = 1, start = 0, reserved[14] = {};
+            uint16_t row_bytes[16] = {64, 64, 64};
+            uint8_t rows[16] = {16, 16, 16};
+        } config;
+        _tile_loadconfig(&config);
+    }
+    ~TileRegisters() { _tile_release(); }
+};
+#endif
+
+// Nonzero where memory ran out.
+template <class Type, class Work>
+int for_each_head(const Shape& s, const Work& work) {
+    int failed = 0;
+#pragma omp parallel reduction(| : failed)
+    {
+        void* memory = nullptr;
+        failed = posix_memalign(&memory, 64, workspace_bytes<Type>(s));
+        TileRegisters<Type> registers;
+#pragma omp for schedule(static)
+        for (int i = 0; i < s.batch * s.n_head; i++)
+            if (!failed) work(i, Workspace{(char*)memory});
+        free(memory);
+    }
+    return failed;
+}
+
+}  // namespace
+
+#define ENTRIES(Type, suffix)                                                                      \
+    extern "C" int attention_forward_##suffix(const void* qkv, void* out, float* statistics,       \
+                                              int batch, int length, int n_head, int width,        \
+                                              double p, uint64_t seed) {                           \
+        const Shape s{batch, length, n_head, width};                                               \
+        const Dropout dropout(p, seed);                                                            \
+        return for_each_head<Type>(s, [&](int i, Workspace space) {                                \
+            forward<Type>({s, (const Type::Element*)qkv, statistics, i}, (Type::Element*)out,      \
+                          dropout, space);                                                         \
+        });                                                                                        \
+    }                                                                                              \
+    extern "C" int attention_backward_##suffix(const void* qkv, const void* out,                   \
+                                               float* statistics, const void* gradient,            \
+                                               void* grad_qkv, int batch, int length, int n_head,  \
+                                               int width, double p, uint64_t seed) {               \
+        const Shape s{batch, length, n_head, width};                                               \
+        const Dropout dropout(p, seed);                                                            \
+        return for_each_head<Type>(s, [&](int i, Workspace space) {                                \
+            backward<Type>({s, (const Type::Element*)qkv, statistics, i},                          \
+                           (const Type::Element*)out, (const Type::Element*)gradient,              \
+                           (Type::Element*)grad_qkv, dropout, space);                              \
+        });                                                                                        \
+    }
+
+ENTRIES(Float32, float32)
+
+// Nonzero where this process may use the tile registers, which Linux gives only to those who ask.
+extern "C" int attention_has_bfloat16() {
+#ifdef __AMX_BF16__
+    const int ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+#else
+    return 0;
+#endif
+}
+
+#ifdef __AMX_BF16__
+ENTRIES(BFloat16, bfloat16)
+#endif
