@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,29 @@ def cosine_mask(attended: Tensor, shift: Tensor) -> Tensor:
     Under bfloat16 the mask and the noise it is compared with would have 8 bits, and the probability
     of a one would no longer be M.
     """
+    return _CosineMask.apply(attended, shift)
+
+
+class _CosineMask(torch.autograd.Function):
+    """Works in place and keeps A, which attention keeps anyway, in place of A + B in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, attended: Tensor, shift: Tensor) -> Tensor:
+        ctx.save_for_backward(attended, shift)
+        return _angle(attended, shift).cos_().mul_(0.5).add_(0.5)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        attended, shift = ctx.saved_tensors
+        by_angle = _angle(attended, shift).sin_().mul_(gradient).mul_(-0.5)
+        by_shift = by_angle.sum_to_size(shift.shape)
+        return by_angle.to(attended.dtype), by_shift.to(shift.dtype)
+
+
+def _angle(attended: Tensor, shift: Tensor) -> Tensor:
+    """A + B, a new tensor, in float32 at least."""
     precise = torch.promote_types(attended.dtype, torch.float32)
-    return torch.cos(attended.to(precise) + shift.to(precise)) / 2 + 0.5
+    return attended.to(precise) + shift.to(precise)
 
 
 def mask_stats(soft_mask: Tensor, mask: Tensor) -> dict[str, Tensor]:

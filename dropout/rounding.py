@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ops.random import bernoulli
+
 
 def threshold(soft_mask: Tensor) -> Tensor:
     """1 where M >= 0.5, else 0: the rounding of evaluation, without a gradient."""
@@ -42,9 +44,7 @@ class StochasticRounding:
     def __call__(self, soft_mask: Tensor) -> Tensor:
         # N in [0, 1) and "<" where the source has [0, 1] and "<=": the two agree but on a null set,
         # and so M = 0 is never kept and M = 1 never dropped.
-        # In place, because turning bools into numbers costs a CPU more than the comparison.
-        hard = torch.rand_like(soft_mask).lt_(soft_mask.detach())
-        return straight_through(hard, soft_mask)
+        return straight_through(bernoulli(soft_mask), soft_mask)
 
     def __repr__(self) -> str:
         return "StochasticRounding()"

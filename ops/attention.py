@@ -1,6 +1,5 @@
 """Causal attention: by a kernel of our own, by torch's fused one, or by plain matrix products."""
 
-import ctypes
 import math
 from typing import Any
 
@@ -19,10 +18,10 @@ def causal_attention(
 
     `qkv` (B, T, 3 C) holds queries, keys and values side by side, each the heads side by side; the
     result is (B, T, n_head, C / n_head). `fused=True` takes torch's fused kernel, False plain products;
-    None the fused kernel on a GPU, and on a CPU, where that is slow at short blocks, the kernel of
-    `attention.cpp` if it is there (`native_attention`), or else plain products.
+    None the fused kernel on a GPU, and on a CPU, where that is slow at short blocks, our own
+    (`kernels/attention.cpp`) where it could be compiled, or else plain products.
     """
-    if fused is None and native_attention(qkv.device, qkv.dtype) and _is_plain_tensor(qkv) and p < 1:
+    if fused is None and native.usable(qkv) and native.attends_in(qkv.dtype) and p < 1:
         return _NativeAttention.apply(qkv.contiguous(), n_head, p)
     query, key, value = split_heads(qkv, n_head)
     if qkv.is_cuda if fused is None else fused:
@@ -30,11 +29,6 @@ def causal_attention(
     else:
         out = _plain_attention(query, key, value, p)
     return out.transpose(1, 2)
-
-
-def native_attention(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `causal_attention` takes its own kernel there: on a CPU, once it could be compiled."""
-    return device.type == "cpu" and native.supports(dtype)
 
 
 def split_heads(qkv: Tensor, n_head: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,11 +50,6 @@ def _plain_attention(query: Tensor, key: Tensor, value: Tensor, p: float) -> Ten
     return (probabilities.to(value.dtype) @ value).unflatten(0, (batch, -1))
 
 
-def _is_plain_tensor(x: Tensor) -> bool:
-    """Whether `x` has memory that C++ can read: not while torch compiles, and no fake tensor."""
-    return type(x) is Tensor and not torch.compiler.is_compiling()
-
-
 class _NativeAttention(torch.autograd.Function):
     """Keeps each query's maximum and sum, and forms the probabilities again in the backward pass."""
 
@@ -68,7 +57,7 @@ class _NativeAttention(torch.autograd.Function):
     def forward(ctx: Any, qkv: Tensor, n_head: int, p: float) -> Tensor:
         batch, length, width = qkv.shape
         size = width // (3 * n_head)
-        seed = int(torch.randint(2**63 - 1, ())) if p else 0
+        seed = native.draw_seed() if p else 0
         out = qkv.new_empty(batch, length, n_head, size)
         blocks = -(-length // 16)
         statistics = torch.empty(batch * n_head, blocks, 2, 16)

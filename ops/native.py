@@ -1,8 +1,7 @@
-"""The part that PyTorch is slow at on a CPU, compiled for this machine when it is first needed.
+"""What PyTorch is slow at on a CPU, compiled for this machine when it is first needed.
 
-`attention.cpp` becomes a shared library in the user's cache directory, by `$CXX` or g++, in a second or
-two. Its parallel loops use the OpenMP threads that torch has started, since a second set of threads
-would fight with them for the cores: hence no library of their own at linking.
+The sources in `kernels/` become one shared library in the user's cache directory, by `$CXX` or g++, in
+about two seconds. Without a compiler everything works as before, more slowly.
 """
 
 import ctypes
@@ -18,49 +17,61 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-SOURCE = Path(__file__).with_name("attention.cpp")
-COMPILE = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-Wno-psabi", "-c")
+KERNELS = Path(__file__).with_name("kernels")
+COMPILE = (
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp"),
+    *("-fno-exceptions", "-fno-strict-aliasing", "-fPIC", "-c"),
+)
+# No OpenMP library of our own: its threads would fight with those of torch's, which is loaded already.
 LINK = ("-shared", "-nodefaultlibs", "-lm", "-lc")
 log = logging.getLogger(__name__)
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled library; None, with the reason in the log, where it cannot be made or loaded."""
+    """The compiled kernels; None, with the reason in the log, where they cannot be made or loaded."""
     try:
         return _declare(ctypes.CDLL(str(_built())))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        log.info("attention takes plain products, several times slower on a CPU: %s", error)
+        log.info("without compiled kernels, so slower on this CPU: %s", error)
         return None
 
 
-def supports(dtype: torch.dtype) -> bool:
-    """Whether attention in `dtype` has a kernel here: float32, and bfloat16 with AMX."""
-    loaded = library()
-    if loaded is None or dtype not in (torch.float32, torch.bfloat16):
-        return False
-    return dtype == torch.float32 or _has_bfloat16()
+def usable(x: Tensor) -> bool:
+    """Whether a kernel can read `x`: on a CPU, no fake tensor, and not while torch compiles."""
+    on_cpu = x.device.type == "cpu" and type(x) is Tensor and not torch.compiler.is_compiling()
+    return on_cpu and library() is not None
 
 
 @cache
-def _has_bfloat16() -> bool:
-    loaded = library()
-    return loaded is not None and bool(loaded.attention_has_bfloat16())
+def attends_in(dtype: torch.dtype) -> bool:
+    """Whether there is an attention kernel for `dtype`: float32, and bfloat16 with AMX."""
+    kernels = library()
+    if dtype == torch.bfloat16:
+        return kernels is not None and bool(kernels.attention_has_bfloat16())
+    return kernels is not None and dtype == torch.float32
+
+
+def draw_seed() -> int:
+    """A number from torch's generator, for noise that a kernel makes by itself."""
+    return int(torch.randint(2**63 - 1, ()))
 
 
 def _built() -> Path:
-    """The library's file, compiled if the cache has none for this source, compiler and CPU."""
+    """The library's file, compiled if the cache has none for these sources, compiler and CPU."""
     if sys.platform != "linux":
-        raise RuntimeError(f"it is compiled on Linux alone, and this is {sys.platform}")
-    command = shlex.split(os.environ.get("CXX", "g++"))
-    if not command or shutil.which(command[0]) is None:
-        raise RuntimeError(f"there is no compiler {' '.join(command)}; install g++ or set CXX")
+        raise RuntimeError(f"they are compiled on Linux alone, and this is {sys.platform}")
+    compiler = shlex.split(os.environ.get("CXX") or "g++")
+    if shutil.which(compiler[0]) is None:
+        raise RuntimeError(f"there is no compiler {compiler[0]}; install g++ or set CXX")
     cpu = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")][:1]
-    key = repr((SOURCE.read_bytes(), command, COMPILE, LINK, cpu)).encode()
-    built = _cache_directory() / f"attention-{hashlib.sha256(key).hexdigest()[:16]}.so"
+    sources = [(file.name, file.read_bytes()) for file in sorted(KERNELS.iterdir())]
+    key = hashlib.sha256(repr((sources, compiler, COMPILE, LINK, cpu)).encode()).hexdigest()
+    built = _cache_directory() / f"kernels-{key[:16]}.so"
     if not built.exists():
-        _compile(command, built)
+        _compile(compiler, built)
     return built
 
 
@@ -71,25 +82,27 @@ def _cache_directory() -> Path:
     return directory
 
 
-def _compile(command: list[str], built: Path) -> None:
+def _compile(compiler: list[str], built: Path) -> None:
     """Compile into `built` in one move, so that two processes can do so at once."""
+    sources = sorted(map(str, KERNELS.glob("*.cpp")))
+    objects = [f"{Path(source).stem}.o" for source in sources]
     with tempfile.TemporaryDirectory(dir=built.parent) as scratch:
-        compiled, linked = Path(scratch) / "attention.o", Path(scratch) / built.name
-        for step in (
-            [*command, *COMPILE, str(SOURCE), "-o", str(compiled)],
-            [*command, str(compiled), *LINK, "-o", str(linked)],
+        for command in (
+            [*compiler, *COMPILE, *sources],
+            [*compiler, *objects, *LINK, "-o", built.name],
         ):
-            done = subprocess.run(step, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=300)
             if done.returncode:
-                raise RuntimeError(f"{shlex.join(step)} failed: {done.stderr.strip()[-500:]}")
-        linked.replace(built)
+                raise RuntimeError(f"{shlex.join(command)} failed: {done.stderr.strip()[-500:]}")
+        Path(scratch, built.name).replace(built)
 
 
-def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
-    """Give the functions their argument types; AttributeError is left for a mistake of ours."""
-    pointer, size = ctypes.c_void_p, ctypes.c_int
-    shape_and_dropout = [size] * 4 + [ctypes.c_double, ctypes.c_uint64]
-    for suffix in ("float32", "bfloat16")[: 1 + loaded.attention_has_bfloat16()]:
-        getattr(loaded, f"attention_forward_{suffix}").argtypes = [pointer] * 3 + shape_and_dropout
-        getattr(loaded, f"attention_backward_{suffix}").argtypes = [pointer] * 5 + shape_and_dropout
-    return loaded
+def _declare(kernels: ctypes.CDLL) -> ctypes.CDLL:
+    """Give the functions their argument types; an AttributeError would be a mistake of ours."""
+    pointer, count, seed = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
+    kernels.bernoulli_float32.argtypes = [pointer, pointer, count, seed]
+    settings = [ctypes.c_int] * 4 + [ctypes.c_double, seed]
+    for dtype in ("float32", "bfloat16")[: 1 + kernels.attention_has_bfloat16()]:
+        getattr(kernels, f"attention_forward_{dtype}").argtypes = [pointer] * 3 + settings
+        getattr(kernels, f"attention_backward_{dtype}").argtypes = [pointer] * 5 + settings
+    return kernels

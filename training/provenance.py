@@ -11,6 +11,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 # What a number can depend on; records, trackers and messages are left out.
+_SUFFIXES = (".py", ".cpp", ".h")
 _TRAINING = ("device", "evaluate", "finetune", "loss", "optimizer", "schedule", "state", "step")
 _SOURCES = ("train.py", "model", "dropout", "ops", "data", *(f"training/{n}.py" for n in _TRAINING))
 _PACKAGES = ("torch", "numpy", "hydra-core", "datasets", "tiktoken", "safetensors", "wandb")
@@ -21,7 +22,9 @@ def code_hash(root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for source in _SOURCES:
         path = root / source
-        files = sorted(path.rglob("*.py")) + sorted(path.rglob("*.cpp")) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            files = sorted(f for f in path.rglob("*") if f.suffix in _SUFFIXES)
         for file in filter(Path.is_file, files):
             content = file.read_bytes()
             digest.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode())

@@ -1,170 +1,23 @@
 // Causal attention on a CPU, forward and backward, one head of one sequence at a time in cache.
 //
-// Compiled and called by attention_native.py; attention.py says what is computed. Scores are formed
-// transposed, in blocks of 16 keys x 16 queries with the queries in the lanes of a vector, so that the
-// softmax's maximum and sum run down the keys and need no step across lanes. Nothing of size T x T
-// is kept: the backward pass forms the probabilities again from each query's maximum and sum.
+// Called by ops/attention.py, which says what is computed. Scores are formed transposed, in blocks of
+// 16 keys x 16 queries with the queries in the lanes of a vector, so that the softmax's maximum and sum
+// run down the keys and need no step across lanes. Nothing of size T x T is kept: the backward pass
+// forms the probabilities again from each query's maximum and sum.
 //
-// Products multiply tiles of 16 rows of 64 bytes: by AMX in bfloat16, by vectors in float32. The left
-// operand's rows hold DEPTH consecutive elements; the right one's hold, for each of 16 columns, the one
-// (float32) or two (bfloat16) elements of one word. Operands are padded with zeros to whole tiles.
+// Operands are padded with zeros to whole tiles.
+
+#include "lanes.h"
 
 #include <math.h>
+#include <stdlib.h>
 
-#include <cstddef>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-
-#ifdef __AVX512BW__
-#include <immintrin.h>
-#endif
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
 namespace {
-
-constexpr int LANES = 16;
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
-typedef uint32_t Words __attribute__((vector_size(64)));
-typedef uint16_t Halves __attribute__((vector_size(32)));
-
-struct alignas(64) Tile {
-    Words row[LANES];
-};
-struct alignas(64) Block {
-    Floats row[LANES];
-};
-
-const Ints LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
-inline Floats broadcast(float x) { return x - Floats{}; }
-
-// ---- The two element types ----------------------------------------------------------------------
-
-struct Float32 {
-    typedef float Element;
-    static constexpr int PER_WORD = 1;
-
-    static Floats widen(const Element* x) {
-        Floats y;
-        memcpy(&y, x, sizeof y);
-        return y;
-    }
-    static void narrow(Element* y, Floats x) { memcpy(y, &x, sizeof x); }
-};
-
-struct BFloat16 {
-    typedef uint16_t Element;
-    static constexpr int PER_WORD = 2;
-
-    static Words rounded(Floats x) { return (Words)x + 0x8000u; }  // in the upper half; ties go up
-    static Floats widen(const Element* x) {
-        Halves halves;
-        memcpy(&halves, x, sizeof halves);
-        return (Floats)(__builtin_convertvector(halves, Words) << 16);
-    }
-    static void narrow(Element* y, Floats x) {
-        Halves halves = __builtin_convertvector(rounded(x) >> 16, Halves);
-        memcpy(y, &halves, sizeof halves);
-    }
-};
-
-template <class Type>
-constexpr int DEPTH = LANES * Type::PER_WORD;
-
-// The first n elements, at most DEPTH, in one row of a tile; zeros after them.
-template <class Type>
-inline Words load_row(const typename Type::Element* x, int n) {
-#ifdef __AVX512BW__
-    if (Type::PER_WORD == 2) return (Words)_mm512_maskz_loadu_epi16(n < 32 ? (1u << n) - 1 : ~0u, x);
-    return (Words)_mm512_maskz_loadu_epi32(n < 16 ? (1u << n) - 1 : 0xffff, x);
-#else
-    Words row{};
-    memcpy(&row, x, n < DEPTH<Type> ? n * sizeof *x : sizeof row);
-    return row;
-#endif
-}
-
-// The first n elements, at most 16, as float32; zeros after them.
-template <class Type>
-inline Floats load_lanes(const typename Type::Element* x, int n) {
-    Words row = load_row<Type>(x, n < LANES ? n : LANES);
-    return Type::widen((const typename Type::Element*)&row);
-}
-
-template <class Type>
-inline void store_lanes(typename Type::Element* y, Floats x, int n) {
-    typename Type::Element narrow[LANES];
-    Type::narrow(narrow, x);
-#ifdef __AVX512BW__
-    const __mmask16 some = n < LANES ? (1u << n) - 1 : 0xffff;
-    if (Type::PER_WORD == 2) {
-        __m256i halves;
-        memcpy(&halves, narrow, sizeof halves);
-        _mm256_mask_storeu_epi16(y, some, halves);
-    } else {
-        _mm512_mask_storeu_ps(y, some, (__m512)x);
-    }
-#else
-    memcpy(y, narrow, (n < LANES ? n : LANES) * sizeof *y);
-#endif
-}
-
-// ---- Tiles --------------------------------------------------------------------------------------
-
-// c += a b, over one tile's depth.
-template <class Type>
-inline void multiply_add(Block& c, const Tile& a, const Tile& b) {
-    const float* left = (const float*)&a;
-    Floats sum[LANES];
-    for (int r = 0; r < LANES; r++) sum[r] = c.row[r];
-    for (int k = 0; k < LANES; k++)
-        for (int r = 0; r < LANES; r++) sum[r] += left[r * LANES + k] * (Floats)b.row[k];
-    for (int r = 0; r < LANES; r++) c.row[r] = sum[r];
-}
-
-#ifdef __AMX_BF16__
-template <>
-inline void multiply_add<BFloat16>(Block& c, const Tile& a, const Tile& b) {
-    _tile_loadd(0, &c, 64);
-    _tile_loadd(1, &a, 64);
-    _tile_loadd(2, &b, 64);
-    _tile_dpbf16ps(0, 1, 2);
-    _tile_stored(0, &c, 64);
-}
-#endif
-
-// Swap the upper right with the lower left of every square of 2 STEP x 2 STEP words.
-template <int STEP>
-inline void swap_corners(Words* row) {
-    const Ints moved = (LANE & STEP) != 0;
-    const Ints upper = moved ? LANE + 16 - STEP : LANE, lower = moved ? LANE + 16 : LANE + STEP;
-    for (int r = 0; r < LANES; r++)
-        if (!(r & STEP)) {
-            Words a = row[r], b = row[r + STEP];
-            row[r] = __builtin_shuffle(a, b, upper);
-            row[r + STEP] = __builtin_shuffle(a, b, lower);
-        }
-}
-
-// 16 x 16 words, in place.
-inline void transpose(Words* row) {
-    swap_corners<1>(row);
-    swap_corners<2>(row);
-    swap_corners<4>(row);
-    swap_corners<8>(row);
-}
-
-inline void transposed(Tile& out, const Tile& in) {
-    Words row[LANES];
-    for (int r = 0; r < LANES; r++) row[r] = in.row[r];
-    transpose(row);
-    for (int r = 0; r < LANES; r++) out.row[r] = row[r];
-}
 
 // ---- Operands: x (length, width), rows `stride` elements apart, as tiles ---------------------------
 
@@ -227,10 +80,11 @@ void pack_transposed(Tile* out, const Shape& s, const Tile* positions) {
         transposed(out[i], positions[i]);
 }
 
-// Row `r` of a left operand's half (or whole) `part` from 16 values.
+// Write a block of 16 keys x 16 queries as columns `part * 16...` of a left operand's depth.
 template <class Type>
-inline void set_left(Tile& tile, int r, int part, Floats x) {
-    Type::narrow((typename Type::Element*)&tile.row[r] + part * LANES, x);
+inline void set_left(Tile& tile, int part, const Block& x) {
+    for (int r = 0; r < LANES; r++)
+        Type::narrow((typename Type::Element*)&tile.row[r] + part * LANES, x.row[r]);
 }
 
 // Write a block of 16 keys x 16 queries as rows `part * 16...` of a right operand's depth.
@@ -257,19 +111,6 @@ void write(typename Type::Element* y, ptrdiff_t stride, const Shape& s, int bloc
 
 // ---- Elementwise --------------------------------------------------------------------------------
 
-// 2^x for x <= 0, within 2e-7 of its value; exactly 0 at -127 and below. NaN stays NaN.
-inline Floats exp2(Floats x) {
-    x = x < -127.0f ? broadcast(-127.0f) : x;
-    const Floats shifted = x + 12582912.0f;  // 1.5 x 2^23: the nearest integer in the low bits
-    const Floats f = x - (shifted - 12582912.0f);
-    Floats y = f * 0.001326468f + 0.00967150301f;  // minimax over [-1/2, 1/2] with y(0) = 1
-    y = y * f + 0.0555073377f;
-    y = y * f + 0.240222422f;
-    y = y * f + 0.693146978f;
-    y = y * f + 1.0f;
-    return (Floats)((Words)y + ((Words)shifted << 23));
-}
-
 // Keys r of the diagonal block that lie in a query's future get `value`.
 inline Floats without_future(Floats x, int r, float value) {
     return LANE < r ? broadcast(value) : x;
@@ -285,18 +126,9 @@ struct Dropout {
     Dropout(double p, uint64_t seed)
         : seed(seed), threshold((uint32_t)(p * 4294967296.0)), scale(1 / (1 - p)), any(p > 0) {}
 
-    static uint64_t mixed(uint64_t x) {  // the finalizer of SplitMix64 (Steele et al. 2014)
-        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-        x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-        return x ^ x >> 31;
-    }
     // What the probabilities of one key and 16 queries are multiplied with: 0 or 1 / (1 - p).
     Floats factors(int head, int key, int query_block) const {
-        uint64_t row = mixed(mixed(seed + head) + key);
-        Words noise = (Words)(LANE + query_block * LANES) * 0x9e3779b9u + (uint32_t)row;
-        noise = (noise ^ noise >> 16) * 0x7feb352du;  // a 32-bit mix found by C. Wellons' search
-        noise = (noise ^ noise >> 15 ^ (uint32_t)(row >> 32)) * 0x846ca68bu;
-        noise ^= noise >> 16;
+        const Words noise = random_bits(mixed(mixed(seed + head) + key), query_block * LANES);
         return noise >= threshold ? broadcast(scale) : Floats{};
     }
 };
@@ -371,11 +203,8 @@ void forward(const Head<Type>& head, typename Type::Element* out, const Dropout&
     const float scale = 1 / sqrtf(s.width), base2 = scale * 1.44269504f;
 
     for (int i = 0; i < s.query_blocks(); i++) {
-        for (int j = 0; j <= i; j++) {
-            scores[j] = Block{};
-            for (int d = 0; d < depth; d++)
-                multiply_add<Type>(scores[j], keys[j * depth + d], queries[i * depth + d]);
-        }
+        for (int j = 0; j <= i; j++)
+            multiply<Type>(scores[j], keys + j * depth, 1, queries + i * depth, 1, depth);
         for (int r = 0; r < LANES; r++)
             scores[i].row[r] = without_future(scores[i].row[r], r, -__builtin_inff());
         Floats highest[4];
@@ -403,9 +232,8 @@ void forward(const Head<Type>& head, typename Type::Element* out, const Dropout&
         head.peak(i) = peak;
         head.inverse_sum(i) = inverse;
         for (int c = 0; c < channels; c++) {
-            Block sums{};
-            for (int k = 0; k <= i / M; k++)
-                multiply_add<Type>(sums, values[k * channels + c], probabilities[k]);
+            Block sums;
+            multiply<Type>(sums, values + c, channels, probabilities, 1, i / M + 1);
             for (int r = 0; r < LANES; r++) sums.row[r] *= inverse;
             transpose((Words*)sums.row);
             write<Type>(out + head.out_offset(), head.out_stride(), s, i, c, (Words*)sums.row);
@@ -431,6 +259,25 @@ Floats row_dots(const Shape& s, const typename Type::Element* gradient,
     return sum;
 }
 
+// Scores to probabilities and their gradients to those of the scores, in place; block of keys j and
+// queries i. What dropout left of the probabilities stays in `p`.
+template <class Type>
+inline void softmax_backward(Block& p, Block& ds, const Head<Type>& head, const Dropout& dropout,
+                             float base2, int i, int j, Floats dot) {
+    const Floats peak = head.peak(i), inverse = head.inverse_sum(i);
+    for (int r = 0; r < LANES; r++) {
+        Floats probability = exp2(p.row[r] * base2 - peak) * inverse, grad = ds.row[r];
+        if (i == j) probability = without_future(probability, r, 0);
+        p.row[r] = probability;
+        if (dropout.any) {
+            const Floats factor = dropout.factors(head.index, j * LANES + r, i);
+            p.row[r] *= factor;
+            grad *= factor;
+        }
+        ds.row[r] = probability * (grad - dot);
+    }
+}
+
 template <class Type>
 void backward(const Head<Type>& head, const typename Type::Element* out,
               const typename Type::Element* gradient, typename Type::Element* grad_qkv,
@@ -450,8 +297,8 @@ void backward(const Head<Type>& head, const typename Type::Element* out,
     Tile* query_positions = space.take<Tile>(tiles * channels);
     Tile* gradient_positions = space.take<Tile>(tiles * channels);
     Block* grad_query = space.take<Block>(blocks * channels);  // transposed
-    Block* grad_key = space.take<Block>(M * channels);
-    Block* grad_value = space.take<Block>(M * channels);
+    Tile* p_left = space.take<Tile>(blocks);  // of one tile of keys, with depth along the queries
+    Tile* ds_left = space.take<Tile>(blocks);
     Floats* dots = space.take<Floats>(blocks);
     pack_rows<Type>(keys, s, head.key, head.stride);
     pack_positions<Type>(positions, s, keys);
@@ -465,62 +312,46 @@ void backward(const Head<Type>& head, const typename Type::Element* out,
     pack_positions<Type>(gradient_positions, s, rows);
     for (int i = 0; i < s.query_blocks(); i++)
         dots[i] = row_dots<Type>(s, gradient + out_offset, out + out_offset, out_stride, i);
-    memset(grad_query, 0, sizeof(Block) * blocks * channels);
     const float scale = 1 / sqrtf(s.width), base2 = scale * 1.44269504f;
 
     for (int key_tile = 0; key_tile < tiles; key_tile++) {
-        memset(grad_key, 0, sizeof(Block) * M * channels);
-        memset(grad_value, 0, sizeof(Block) * M * channels);
         for (int query_tile = key_tile; query_tile < tiles; query_tile++) {
-            Tile p_left[M], ds_left[M], ds_right[M];
-            for (int b = 0; b < M; b++)
-                for (int a = 0; a < M; a++) {
+            Block p[M][M] = {}, ds[M][M] = {};
+            for (int a = 0; a < M; a++)
+                for (int b = 0; b < M; b++) {
                     const int i = query_tile * M + b, j = key_tile * M + a;
-                    Block p{}, ds{};
-                    if (j <= i && i < s.query_blocks()) {
-                        for (int d = 0; d < depth; d++) {
-                            multiply_add<Type>(p, keys[j * depth + d], queries[i * depth + d]);
-                            multiply_add<Type>(ds, values[j * depth + d], gradients[i * depth + d]);
-                        }
-                        const Floats peak = head.peak(i), inverse = head.inverse_sum(i);
-                        for (int r = 0; r < LANES; r++) {
-                            Floats probability = exp2(p.row[r] * base2 - peak) * inverse;
-                            if (i == j) probability = without_future(probability, r, 0);
-                            Floats grad = ds.row[r];
-                            p.row[r] = probability;
-                            if (dropout.any) {
-                                Floats factor = dropout.factors(head.index, j * LANES + r, i);
-                                grad *= factor;
-                                p.row[r] *= factor;
-                            }
-                            ds.row[r] = probability * (grad - dots[i]);
-                        }
-                    }
-                    for (int r = 0; r < LANES; r++) {
-                        set_left<Type>(p_left[a], r, b, p.row[r]);
-                        set_left<Type>(ds_left[a], r, b, ds.row[r]);
-                    }
-                    set_right<Type>(ds_right[b], a, ds);
+                    if (j > i || i >= s.query_blocks()) continue;
+                    multiply<Type>(p[a][b], keys + j * depth, 1, queries + i * depth, 1, depth);
+                    multiply<Type>(ds[a][b], values + j * depth, 1, gradients + i * depth, 1, depth);
                 }
-            for (int c = 0; c < channels; c++) {
-                const int at = query_tile * channels + c;
-                for (int a = 0; a < M; a++) {
-                    multiply_add<Type>(grad_value[a * channels + c], p_left[a], gradient_positions[at]);
-                    multiply_add<Type>(grad_key[a * channels + c], ds_left[a], query_positions[at]);
+            Tile ds_right[M];
+            for (int a = 0; a < M; a++)
+                for (int b = 0; b < M; b++) {
+                    const int i = query_tile * M + b, j = key_tile * M + a;
+                    if (j <= i && i < s.query_blocks())
+                        softmax_backward(p[a][b], ds[a][b], head, dropout, base2, i, j, dots[i]);
+                    const int at = a * tiles + query_tile;
+                    set_left<Type>(p_left[at], b, p[a][b]);
+                    set_left<Type>(ds_left[at], b, ds[a][b]);
+                    set_right<Type>(ds_right[b], a, ds[a][b]);
                 }
-                for (int b = 0; b < M; b++)
-                    multiply_add<Type>(grad_query[(query_tile * M + b) * channels + c],
-                                       keys_transposed[key_tile * channels + c], ds_right[b]);
-            }
+            for (int b = 0; b < M; b++)
+                for (int c = 0; c < channels; c++)
+                    multiply<Type>(grad_query[(query_tile * M + b) * channels + c],
+                                   keys_transposed + key_tile * channels + c, 0, ds_right + b, 0, 1,
+                                   key_tile > 0);
         }
+        const int at = key_tile * channels, count = tiles - key_tile;
         for (int a = 0; a < M; a++)
             for (int c = 0; c < channels; c++) {
-                Block& key = grad_key[a * channels + c];
+                const Tile *p = p_left + a * tiles + key_tile, *ds = ds_left + a * tiles + key_tile;
+                Block key, value;
+                multiply<Type>(value, p, 1, gradient_positions + at + c, channels, count);
+                multiply<Type>(key, ds, 1, query_positions + at + c, channels, count);
                 for (int r = 0; r < LANES; r++) key.row[r] *= scale;
-                typename Type::Element* at = grad_qkv + head.offset + out_stride;
-                write<Type>(at, head.stride, s, key_tile * M + a, c, (Words*)key.row);
-                Words* value = (Words*)grad_value[a * channels + c].row;
-                write<Type>(at + out_stride, head.stride, s, key_tile * M + a, c, value);
+                typename Type::Element* out = grad_qkv + head.offset + out_stride;
+                write<Type>(out, head.stride, s, key_tile * M + a, c, (Words*)key.row);
+                write<Type>(out + out_stride, head.stride, s, key_tile * M + a, c, (Words*)value.row);
             }
     }
     for (int i = 0; i < s.query_blocks(); i++)
