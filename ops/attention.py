@@ -11,9 +11,7 @@ from ops import native
 from ops.dropout import dropout
 
 
-def causal_attention(
-    qkv: Tensor, n_head: int, p: float = 0.0, fused: bool | None = None
-) -> Tensor:
+def causal_attention(qkv: Tensor, n_head: int, p: float = 0.0, fused: bool | None = None) -> Tensor:
     """softmax(Q K^T / sqrt(head size) + causal mask) V, with dropout of rate `p` on the probabilities.
 
     `qkv` (B, T, 3 C) holds queries, keys and values side by side, each the heads side by side; the
@@ -80,4 +78,6 @@ def _call(name: str, tensors: tuple[Tensor, ...], settings: tuple[Any, ...]) -> 
     dtype = str(tensors[0].dtype).removeprefix("torch.")
     function = getattr(native.library(), f"{name}_{dtype}")
     if function(*(x.data_ptr() for x in tensors), *settings):
-        raise MemoryError(f"attention over {tuple(tensors[0].shape)}: no memory for its working space")
+        raise MemoryError(
+            f"attention over {tuple(tensors[0].shape)}: no memory for its working space"
+        )

@@ -41,8 +41,8 @@ def library() -> ctypes.CDLL | None:
 
 def usable(x: Tensor) -> bool:
     """Whether a kernel can read `x`: on a CPU, no fake tensor, and not while torch compiles."""
-    on_cpu = x.device.type == "cpu" and type(x) is Tensor and not torch.compiler.is_compiling()
-    return on_cpu and library() is not None
+    readable = not torch.compiler.is_compiling() and x.device.type == "cpu" and type(x) is Tensor
+    return readable and library() is not None
 
 
 @cache

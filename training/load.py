@@ -69,7 +69,8 @@ def load_run(
     if checkpoint is None:
         raise ValueError(f"{directory} has no {which} checkpoint yet: let the run go on")
     machine = choose_machine(device, dtype or cfg.dtype)
-    keep_freed_memory()
+    if machine.device.type == "cpu":
+        keep_freed_memory()
     model = build_model(cfg)
     load_weights(model, checkpoint.tensors)
     return LoadedRun(directory, cfg, machine, model.to(machine.device).eval(), checkpoint)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ops import native
+
 ROOT = Path(__file__).resolve().parents[1]
 # What a number can depend on; records, trackers and messages are left out.
 _SUFFIXES = (".py", ".cpp", ".h")
@@ -22,10 +24,8 @@ def code_hash(root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for source in _SOURCES:
         path = root / source
-        files = [path]
-        if path.is_dir():
-            files = sorted(f for f in path.rglob("*") if f.suffix in _SUFFIXES)
-        for file in filter(Path.is_file, files):
+        files = [path] if path.is_file() else sorted(path.rglob("*"))
+        for file in (f for f in files if f.suffix in _SUFFIXES):
             content = file.read_bytes()
             digest.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode())
             digest.update(content)
@@ -61,9 +61,11 @@ def versions() -> dict[str, str | None]:
 
 
 def device_facts(device: torch.device) -> dict[str, Any]:
-    """Kind and name of the device, and how many threads the CPU's part uses."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {"kind": device.type, "name": name, "threads": torch.get_num_threads()}
+    """Kind and name of the device, how many threads the CPU's part uses, whether it has our kernels."""
+    facts = {"kind": device.type, "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        return facts | {"name": torch.cuda.get_device_name(device)}
+    return facts | {"name": _cpu_name(), "compiled_kernels": native.library() is not None}
 
 
 def _cpu_name() -> str:

@@ -60,7 +60,8 @@ class TrainState:
     def build(cls, cfg: DictConfig, data: TokenData | None = None) -> TrainState:
         """The state before the first step. ValueError where the config does not hold together."""
         machine = choose_machine(cfg.device, cfg.dtype)
-        keep_freed_memory()
+        if machine.device.type == "cpu":
+            keep_freed_memory()
         model = build_model(cfg)  # before the data: its errors are quick, preparing can be long
         load_base(model, cfg)
         data = prepare(cfg.data, cfg.model.block_size) if data is None else data

@@ -118,7 +118,7 @@ def describe_non_finite(state: TrainState, step: int, loss: Tensor) -> str:
     ]
     where = f"{len(broken)} parameters' gradients, first {broken[0]}" if broken else "no gradient"
     return (
-        f"step {step}: the loss is {loss.item():g} nats and not finite are {where}; its batch are "
+        f"step {step}: the loss is {loss.item():g} nats and not finite are {where}; its batch is "
         f"the {len(starts)} windows from training tokens {shown}. No weight was updated. Lower "
         "optimizer.lr or set optimizer.grad_clip, and start again"
     )

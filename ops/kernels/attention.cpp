@@ -392,7 +392,7 @@ int for_each_head(const Shape& s, const Work& work) {
     {
         void* memory = nullptr;
         failed = posix_memalign(&memory, 64, workspace_bytes<Type>(s));
-        TileRegisters<Type> registers;
+        [[maybe_unused]] TileRegisters<Type> registers;
 #pragma omp for schedule(static)
         for (int i = 0; i < s.batch * s.n_head; i++)
             if (!failed) work(i, Workspace{(char*)memory});
