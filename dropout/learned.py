@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dropout.base import DropoutOutput, Site
-from dropout.rounding import threshold
+from dropout.penalties import MaskPenalty
+from dropout.rounding import StochasticRounding, threshold
+from ops import learned_mask
 from ops.attention import causal_attention
 
 
@@ -109,7 +111,10 @@ class LearnedDropout(nn.Module):
     ) -> DropoutOutput:
         source = hidden if self.mask_from == "input" else mask_source
         assert source is not None
-        soft_mask = self.soft_mask(source)
+        attended = self.attend(source)
+        if self._is_plain and not return_mask and learned_mask.fits(hidden, attended):
+            return self._drop_in_one_pass(hidden, attended)
+        soft_mask = self.soft_map(attended, self.shift)
         mask = self.rounding(soft_mask) if self.training else threshold(soft_mask)
         with_stats = not torch.is_grad_enabled()
         return DropoutOutput(
@@ -120,12 +125,29 @@ class LearnedDropout(nn.Module):
             mask=mask if return_mask else None,
         )
 
-    def soft_mask(self, source: Tensor) -> Tensor:
-        """M of (B, T, width), float32."""
+    def attend(self, source: Tensor) -> Tensor:
+        """A, (B, T, width)."""
         if self.detach in ("input", "output"):
             source = source.detach()
-        attended = causal_attention(self.qkv(source), self.n_head).flatten(2)
-        return self.soft_map(attended, self.shift)
+        return causal_attention(self.qkv(source), self.n_head).flatten(2)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether this trains with the parts that `learned_mask` puts together."""
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and self.soft_map is cosine_mask
+            and type(self.rounding) is StochasticRounding
+            and type(self.penalty) is MaskPenalty
+            and self.penalty.only_squared
+        )
+
+    def _drop_in_one_pass(self, hidden: Tensor, attended: Tensor) -> DropoutOutput:
+        """What `forward` gives by its parts, from the same noise."""
+        assert isinstance(self.penalty, MaskPenalty)
+        out, mean_square = learned_mask.drop_by_cosine(hidden, attended, self.shift)
+        return DropoutOutput(out, penalty=self.penalty.of_mean_square(mean_square))
 
     def extra_repr(self) -> str:
         return (

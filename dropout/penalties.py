@@ -20,6 +20,14 @@ class MaskPenalty:
             if weight < 0:
                 raise ValueError(f"{name}={weight} must not be negative: it weighs a penalty")
 
+    @property
+    def only_squared(self) -> bool:
+        return not (self.weights["linear"] or self.weights["entropy"])
+
+    def of_mean_square(self, mean_square: Tensor) -> Tensor:
+        """The penalty from mean(M^2), which is all that it needs where it is `only_squared`."""
+        return mean_square * (self.weights["squared"] / 2)
+
     def __call__(self, soft_mask: Tensor) -> Tensor:
         kinds = {
             "squared": lambda: soft_mask.square().mean() / 2,

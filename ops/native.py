@@ -101,6 +101,12 @@ def _declare(kernels: ctypes.CDLL) -> ctypes.CDLL:
     """Give the functions their argument types; an AttributeError would be a mistake of ours."""
     pointer, count, seed = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
     kernels.bernoulli_float32.argtypes = [pointer, pointer, count, seed]
+    for dtype in ("float32", "bfloat16"):
+        rows = [count, ctypes.c_int, seed]
+        getattr(kernels, f"learned_mask_forward_{dtype}").argtypes = [pointer] * 5 + rows
+        getattr(kernels, f"learned_mask_backward_{dtype}").argtypes = (
+            [pointer] * 7 + [ctypes.c_float] + rows
+        )
     settings = [ctypes.c_int] * 4 + [ctypes.c_double, seed]
     for dtype in ("float32", "bfloat16")[: 1 + kernels.attention_has_bfloat16()]:
         getattr(kernels, f"attention_forward_{dtype}").argtypes = [pointer] * 3 + settings

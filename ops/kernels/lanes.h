@@ -180,6 +180,30 @@ inline Floats exp2(Floats x) {
     return (Floats)((Words)y + ((Words)shifted << 23));
 }
 
+// cos(x) and sin(x) for |x| < 10^4, within 2e-7. Both from r, the rest of x over pi, in [-pi/2, pi/2].
+struct CosSin {
+    Floats cos, sin;
+
+    explicit CosSin(Floats x) {
+        const Floats shifted = x * 0.318309886f + 12582912.0f;
+        const Floats n = shifted - 12582912.0f;
+        const Floats r = (x - n * 3.140625f) - n * 0.0009676536f;
+        const Floats u = r * r;
+        const Words sign = (Words)shifted << 31;  // of odd n
+        Floats c = u * -2.60515332e-07f + 2.47601635e-05f;
+        c = c * u - 0.00138883614f;
+        c = c * u + 0.0416666363f;
+        c = c * u - 0.499999994f;
+        c = c * u + 1.0f;
+        Floats s = u * 2.60523247e-06f - 0.000198090786f;
+        s = s * u + 0.00833305111f;
+        s = s * u - 0.16666658f;
+        s = s * u * r + r;
+        cos = (Floats)((Words)c ^ sign);
+        sin = (Floats)((Words)s ^ sign);
+    }
+};
+
 // ---- Noise --------------------------------------------------------------------------------------
 
 // The finalizer of SplitMix64 (Steele et al. 2014).
@@ -195,6 +219,11 @@ inline Words random_bits(uint64_t key, uint32_t first) {
     x = (x ^ x >> 16) * 0x7feb352du;  // constants found by C. Wellons' search for 32-bit mixes
     x = (x ^ x >> 15 ^ (uint32_t)(key >> 32)) * 0x846ca68bu;
     return x ^ x >> 16;
+}
+
+// Uniform in [0, 1), in steps of 2^-24: elements i, i + 1, ... of the noise that `key` stands for.
+inline Floats uniform(uint64_t key, int64_t i) {
+    return __builtin_convertvector(random_bits(key, (uint32_t)i) >> 8, Floats) * 0x1p-24f;
 }
 
 }  // namespace

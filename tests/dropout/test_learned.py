@@ -92,7 +92,7 @@ def test_a_mask_cannot_see_the_future(make_site: Callable[..., Site]) -> None:
     module = build(make_site())
     x = torch.randn(B, T, C, dtype=torch.float64, requires_grad=True)
     for t in range(T):
-        (gradient,) = torch.autograd.grad(module.soft_mask(x)[:, t].sum(), x)
+        (gradient,) = torch.autograd.grad(module.soft_map(module.attend(x), module.shift)[:, t].sum(), x)
         assert gradient[:, : t + 1].abs().sum() > 0
         assert gradient[:, t + 1 :].abs().sum() == 0
 
@@ -124,7 +124,8 @@ def test_shift_init_is_the_first_soft_mask(make_site: Callable[..., Site]) -> No
             make_site(), rounding=StochasticRounding(), penalty=MaskPenalty(), shift_init=shift_init
         )
         torch.nn.init.zeros_(module.qkv.weight)
-        mean = module.soft_mask(torch.randn(B, T, C)).mean().item()
+        attended = module.attend(torch.randn(B, T, C))
+        mean = module.soft_map(attended, module.shift).mean().item()
         assert mean == pytest.approx(ones, abs=1e-6)
 
 
