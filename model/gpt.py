@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dropout.base import DropoutOutput, Site
 from model.slots import BLOCK_SLOTS, DropoutFactory, Drops, check_slots, fill
 from ops.attention import causal_attention
+from ops.gelu import gelu_linear
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,17 @@ class MLP(nn.Module):
         self.project = nn.Linear(cfg.mlp_width, cfg.n_embd, bias=False)
 
     def forward(self, x: Tensor, modules: nn.ModuleDict, place: str, drops: Drops) -> Tensor:
-        hidden = drops(modules, place, "mlp_hidden", self.activation(self.expand(x)))
-        return drops(modules, place, "mlp_output", self.project(hidden))
+        hidden = self.expand(x)
+        if self.activation is F.gelu and "mlp_hidden" not in modules and _is_linear(self.project):
+            out = gelu_linear(hidden, self.project.weight)
+        else:
+            out = self.project(drops(modules, place, "mlp_hidden", self.activation(hidden)))
+        return drops(modules, place, "mlp_output", out)
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    """Whether nothing but `layer.weight` acts here: no adapter, no hook."""
+    return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
 class Block(nn.Module):

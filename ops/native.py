@@ -102,6 +102,8 @@ def _declare(kernels: ctypes.CDLL) -> ctypes.CDLL:
     pointer, count, seed = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
     kernels.bernoulli_float32.argtypes = [pointer, pointer, count, seed]
     for dtype in ("float32", "bfloat16"):
+        getattr(kernels, f"gelu_forward_{dtype}").argtypes = [pointer] * 2 + [count]
+        getattr(kernels, f"gelu_backward_{dtype}").argtypes = [pointer] * 3 + [count]
         rows = [count, ctypes.c_int, seed]
         getattr(kernels, f"learned_mask_forward_{dtype}").argtypes = [pointer] * 5 + rows
         getattr(kernels, f"learned_mask_backward_{dtype}").argtypes = (

@@ -94,10 +94,8 @@ inline void set_right(Tile& tile, int part, const Block& x) {
         for (int r = 0; r < LANES; r++) tile.row[r] = (Words)x.row[r];
         return;
     }
-    for (int r = 0; r < LANES; r += 2) {
-        Words even = BFloat16::rounded(x.row[r]), odd = BFloat16::rounded(x.row[r + 1]);
-        tile.row[(part * LANES + r) / 2] = even >> 16 | (odd & 0xffff0000u);
-    }
+    for (int r = 0; r < LANES; r += 2)
+        tile.row[(part * LANES + r) / 2] = BFloat16::paired(x.row[r], x.row[r + 1]);
 }
 
 // Write 16 rows x 16 channels of a result, as far as they exist.
@@ -316,11 +314,14 @@ void backward(const Head<Type>& head, const typename Type::Element* out,
 
     for (int key_tile = 0; key_tile < tiles; key_tile++) {
         for (int query_tile = key_tile; query_tile < tiles; query_tile++) {
-            Block p[M][M] = {}, ds[M][M] = {};
+            Block p[M][M], ds[M][M];
             for (int a = 0; a < M; a++)
                 for (int b = 0; b < M; b++) {
                     const int i = query_tile * M + b, j = key_tile * M + a;
-                    if (j > i || i >= s.query_blocks()) continue;
+                    if (j > i || i >= s.query_blocks()) {
+                        p[a][b] = ds[a][b] = Block{};
+                        continue;
+                    }
                     multiply<Type>(p[a][b], keys + j * depth, 1, queries + i * depth, 1, depth);
                     multiply<Type>(ds[a][b], values + j * depth, 1, gradients + i * depth, 1, depth);
                 }

@@ -52,14 +52,32 @@ struct BFloat16 {
     typedef uint16_t Element;
     static constexpr int PER_WORD = 2;
 
-    static Words rounded(Floats x) { return (Words)x + 0x8000u; }  // in the upper half; ties go up
+    // To the nearest, ties up where the machine has no instruction for it (which sends them to even).
+    static Halves rounded(Floats x) {
+#ifdef __AVX512BF16__
+        return (Halves)_mm512_cvtneps_pbh((__m512)x);
+#else
+        return __builtin_convertvector(((Words)x + 0x8000u) >> 16, Halves);
+#endif
+    }
+    // Both rounded, `low` in the lower half of each word.
+    static Words paired(Floats low, Floats high) {
+#ifdef __AVX512BF16__
+        typedef uint16_t Shorts __attribute__((vector_size(64)));
+        const Shorts each = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                             8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+        return (Words)__builtin_shuffle((Shorts)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low), each);
+#else
+        return ((Words)low + 0x8000u) >> 16 | (((Words)high + 0x8000u) & 0xffff0000u);
+#endif
+    }
     static Floats widen(const Element* x) {
         Halves halves;
         memcpy(&halves, x, sizeof halves);
         return (Floats)(__builtin_convertvector(halves, Words) << 16);
     }
     static void narrow(Element* y, Floats x) {
-        Halves halves = __builtin_convertvector(rounded(x) >> 16, Halves);
+        Halves halves = rounded(x);
         memcpy(y, &halves, sizeof halves);
     }
 };
