@@ -41,9 +41,10 @@ class DropoutOutput(NamedTuple):
 class Dropout(Protocol):
     """A dropout module: an `nn.Module` built once, as `factory(site)`, and called as below.
 
-    Two optional attributes speak to the model. `wants_mask_source = True` asks for `mask_source`,
+    Three optional attributes speak to the model. `wants_mask_source = True` asks for `mask_source`,
     (B, T, n_embd), made once a forward pass from the embedding sum. `attention_p`, a probability, says
     that a fused attention kernel may do the work: only such a module fits the slot `attention`.
+    `is_identity = True` says that the slot may as well be empty.
     """
 
     def __call__(

@@ -9,6 +9,7 @@ class NoDropout(nn.Module):
     """y = x, in training and in evaluation; fits every slot."""
 
     attention_p = 0.0
+    is_identity = True
 
     def __init__(self, site: Site) -> None:
         super().__init__()

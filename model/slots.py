@@ -29,14 +29,16 @@ def check_slots(factories: Mapping[str, DropoutFactory]) -> None:
 
 
 def fill(factories: Mapping[str, DropoutFactory], sites: Mapping[str, Site]) -> nn.ModuleDict:
-    """Build the dropout of each site that `factories` has one for."""
+    """Build the dropout of each site that `factories` has one for, but for identities."""
     modules = nn.ModuleDict({s: factories[s](site) for s, site in sites.items() if s in factories})
     if "attention" in modules and not hasattr(modules["attention"], "attention_p"):
         raise ValueError(
             f"{type(modules['attention']).__name__} does not fit slot attention, whose fused kernel "
             "takes only a rate: use none or standard there, or the slot attention_output"
         )
-    return modules
+    return nn.ModuleDict(
+        {s: m for s, m in modules.items() if not getattr(m, "is_identity", False)}
+    )
 
 
 class Drops:

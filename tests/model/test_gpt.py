@@ -96,6 +96,8 @@ def test_each_slot_is_called_where_it_should_be_and_with_its_shape() -> None:
     shapes = {}
 
     class Probe(NoDropout):
+        is_identity = False  # so that it is called
+
         def __init__(self, site) -> None:
             super().__init__(site)
             self.site = site
