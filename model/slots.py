@@ -36,9 +36,7 @@ def fill(factories: Mapping[str, DropoutFactory], sites: Mapping[str, Site]) -> 
             f"{type(modules['attention']).__name__} does not fit slot attention, whose fused kernel "
             "takes only a rate: use none or standard there, or the slot attention_output"
         )
-    return nn.ModuleDict(
-        {s: m for s, m in modules.items() if not getattr(m, "is_identity", False)}
-    )
+    return nn.ModuleDict({s: m for s, m in modules.items() if not getattr(m, "is_identity", False)})
 
 
 class Drops:

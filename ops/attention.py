@@ -75,8 +75,7 @@ class _NativeAttention(torch.autograd.Function):
 
 
 def _call(name: str, tensors: tuple[Tensor, ...], settings: tuple[Any, ...]) -> None:
-    dtype = str(tensors[0].dtype).removeprefix("torch.")
-    function = getattr(native.library(), f"{name}_{dtype}")
+    function = native.function(name, tensors[0].dtype)
     if function(*(x.data_ptr() for x in tensors), *settings):
         raise MemoryError(
             f"attention over {tuple(tensors[0].shape)}: no memory for its working space"

@@ -41,5 +41,4 @@ class _GeluLinear(torch.autograd.Function):
 
 def _call(name: str, *tensors: Tensor) -> None:
     x = tensors[0]
-    function = getattr(native.library(), f"{name}_{str(x.dtype).removeprefix('torch.')}")
-    function(*(tensor.data_ptr() for tensor in tensors), x.numel())
+    native.function(name, x.dtype)(*(tensor.data_ptr() for tensor in tensors), x.numel())

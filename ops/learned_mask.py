@@ -51,7 +51,6 @@ class _DropByCosine(torch.autograd.Function):
 
 
 def _call(way: str, tensors: tuple[Tensor, ...], numbers: tuple[float, ...], ctx: Any) -> None:
-    dtype = str(tensors[0].dtype).removeprefix("torch.")
-    function = getattr(native.library(), f"learned_mask_{way}_{dtype}")
+    function = native.function(f"learned_mask_{way}", tensors[0].dtype)
     shift = tensors[2]
     function(*(x.data_ptr() for x in tensors), *numbers, ctx.rows, len(shift), ctx.seed)

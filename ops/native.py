@@ -15,6 +15,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +53,11 @@ def attends_in(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return kernels is not None and bool(kernels.attention_has_bfloat16())
     return kernels is not None and dtype == torch.float32
+
+
+def function(name: str, dtype: torch.dtype) -> Any:
+    """The kernel of this name for tensors of `dtype`, to be called with pointers and numbers."""
+    return getattr(library(), f"{name}_{str(dtype).removeprefix('torch.')}")
 
 
 def draw_seed() -> int:
@@ -102,6 +108,7 @@ def _declare(kernels: ctypes.CDLL) -> ctypes.CDLL:
     pointer, count, seed = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
     kernels.bernoulli_float32.argtypes = [pointer, pointer, count, seed]
     for dtype in ("float32", "bfloat16"):
+        getattr(kernels, f"softmax_minus_target_{dtype}").argtypes = [pointer] * 3 + [count] * 2
         getattr(kernels, f"gelu_forward_{dtype}").argtypes = [pointer] * 2 + [count]
         getattr(kernels, f"gelu_backward_{dtype}").argtypes = [pointer] * 3 + [count]
         rows = [count, ctypes.c_int, seed]

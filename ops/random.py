@@ -17,11 +17,8 @@ def bernoulli(probability: Tensor) -> Tensor:
     if probability.dtype == torch.float32 and native.usable(probability):
         probability = probability.contiguous()
         out = torch.empty_like(probability)
-        library = native.library()
-        assert library is not None
-        library.bernoulli_float32(
-            probability.data_ptr(), out.data_ptr(), out.numel(), native.draw_seed()
-        )
+        draw = native.function("bernoulli", torch.float32)
+        draw(probability.data_ptr(), out.data_ptr(), out.numel(), native.draw_seed())
         return out
     # In place: turning bools into numbers costs a CPU more than the comparison.
     return torch.rand_like(probability).lt_(probability)

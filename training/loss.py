@@ -17,8 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ops import native
+
 # Logits held at once. Larger chunks: fewer passes over the weight's gradient, fuller products.
-CHUNK_ELEMENTS = {"cpu": 2**26, "cuda": 2**29}
+CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**29}
 VOCAB_MULTIPLE, WIDTH_MULTIPLE = 64, 8  # tensor cores want whole tiles, rows of 16 bytes
 
 
@@ -118,10 +120,12 @@ def _logits(inputs: Tensor, table: Tensor, vocab: int) -> Tensor:
 def _softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
     """Overwrite `logits` (n, V) with softmax(logits) - onehot(targets); return the losses (n,).
 
-    On a CPU a loss is inf where the target's probability underflowed.
+    Without the compiled kernel a CPU's loss is inf where the target's probability underflowed.
     """
     if logits.is_cuda:
         return _compiled_softmax_minus_target_()(logits, targets)
+    if logits.dtype in (torch.float32, torch.bfloat16) and native.usable(logits):
+        return _native_softmax_minus_target_(logits, targets)
     torch.softmax(logits, -1, out=logits)  # each row by itself, in float32 inside
     at_target = torch.arange(len(targets)), targets  # scatter_ would walk through all of V
     probability = logits[at_target].to(_wide(logits.dtype))
@@ -130,6 +134,16 @@ def _softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
     logits[at_target] = -others
     others = others.to(probability.dtype)
     return torch.where(others < 0.5, -torch.log1p(-others), -probability.log())
+
+
+def _native_softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
+    """By `ops/kernels/head.cpp`, a row at a time in cache."""
+    losses = torch.empty(len(targets))
+    function = native.function("softmax_minus_target", logits.dtype)
+    pointers = (logits.data_ptr(), targets.contiguous().data_ptr(), losses.data_ptr())
+    if function(*pointers, *logits.shape):
+        raise MemoryError(f"no memory for the softmax of {tuple(logits.shape)} logits")
+    return losses
 
 
 @cache

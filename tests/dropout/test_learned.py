@@ -92,7 +92,9 @@ def test_a_mask_cannot_see_the_future(make_site: Callable[..., Site]) -> None:
     module = build(make_site())
     x = torch.randn(B, T, C, dtype=torch.float64, requires_grad=True)
     for t in range(T):
-        (gradient,) = torch.autograd.grad(module.soft_map(module.attend(x), module.shift)[:, t].sum(), x)
+        (gradient,) = torch.autograd.grad(
+            module.soft_map(module.attend(x), module.shift)[:, t].sum(), x
+        )
         assert gradient[:, : t + 1].abs().sum() > 0
         assert gradient[:, t + 1 :].abs().sum() == 0
 

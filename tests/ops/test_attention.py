@@ -93,7 +93,7 @@ def test_threads_change_nothing(dtype):
 
 def masked_probabilities(qkv, n_head, p):
     """What is left of the probabilities, (B, n_head, T, T), read off with unit vectors as values."""
-    batch, length, width = qkv.shape
+    _, length, width = qkv.shape
     size = width // 3 // n_head
     assert size >= length
     qkv = qkv.clone()

@@ -1,0 +1,63 @@
+"""GELU and a linear layer, of which the compiled way keeps less."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ops import native
+from ops.gelu import gelu_linear
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def way(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(native, "library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("no compiler here")
+    return request.param
+
+
+def test_gelu_is_exact_from_tail_to_tail():
+    x = torch.linspace(-30, 30, 100_001)[:, None].requires_grad_()
+    out = gelu_linear(x, torch.ones(1, 1))
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    exact = x.detach().double().requires_grad_()
+    want = F.gelu(exact)
+    (want_gradient,) = torch.autograd.grad(want.sum(), exact)
+    torch.testing.assert_close(out.double(), want, rtol=1e-6, atol=2e-6)
+    torch.testing.assert_close(gradient.double(), want_gradient, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("shape", [(1, 1), (4, 7, 33), (2, 3, 5, 16), (0, 8)], ids=str)
+def test_values_and_gradients(shape, dtype, tolerance):
+    torch.manual_seed(0)
+    x = torch.randn(shape).to(dtype).requires_grad_()
+    weight = torch.randn(5, shape[-1]).requires_grad_()
+    gradient = torch.randn(*shape[:-1], 5)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        out = gelu_linear(x, weight)
+    got = out, *torch.autograd.grad(out, (x, weight), gradient.to(out.dtype))
+    exact = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    want = F.linear(F.gelu(exact[0]), exact[1])
+    want = want, *torch.autograd.grad(want, exact, gradient.double())
+    for a, b, like in zip(got, want, (x, x, weight), strict=True):
+        assert a.dtype == like.dtype and a.shape == b.shape
+        assert (a - b).norm() <= tolerance * b.norm() + 1e-12
+
+
+def test_a_frozen_weight_and_a_frozen_input():
+    x, weight = torch.randn(3, 4, requires_grad=True), torch.randn(2, 4, requires_grad=True)
+    (only_x,) = torch.autograd.grad(gelu_linear(x, weight.detach()).sum(), x)
+    (only_weight,) = torch.autograd.grad(gelu_linear(x.detach(), weight).sum(), weight)
+    both = torch.autograd.grad(gelu_linear(x, weight).sum(), (x, weight))
+    assert only_x.equal(both[0]) and only_weight.equal(both[1])
+
+
+def test_one_wide_tensor_is_kept(way):
+    kept = []
+    x = torch.randn(10, 100, requires_grad=True)
+    weight = torch.randn(3, 100, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape), lambda t: t):
+        gelu_linear(x, weight)
+    assert kept.count(x.shape) == {"compiled": 1, "torch": 2}[way]
