@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropout.base import DropoutOutput, Site
 from model.slots import BLOCK_SLOTS, DropoutFactory, Drops, check_slots, fill
 from ops.attention import causal_attention
-from ops.gelu import gelu_linear
+from ops.gelu import gelu, gelu_linear
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ class MLP(nn.Module):
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
-        self.activation: Callable[[Tensor], Tensor] = getattr(F, cfg.activation)
+        self.activation: Callable[[Tensor], Tensor] = gelu if cfg.activation == "gelu" else F.selu
         self.expand = nn.Linear(cfg.n_embd, cfg.mlp_width, bias=False)
         self.project = nn.Linear(cfg.mlp_width, cfg.n_embd, bias=False)
 
     def forward(self, x: Tensor, modules: nn.ModuleDict, place: str, drops: Drops) -> Tensor:
         hidden = self.expand(x)
-        if self.activation is F.gelu and "mlp_hidden" not in modules and _is_linear(self.project):
+        if self.activation is gelu and "mlp_hidden" not in modules and _is_linear(self.project):
             out = gelu_linear(hidden, self.project.weight)
         else:
             out = self.project(drops(modules, place, "mlp_hidden", self.activation(hidden)))

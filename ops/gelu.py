@@ -1,4 +1,4 @@
-"""The second half of an MLP, which keeps one of its two wide tensors for the backward pass."""
+"""GELU, alone and with the linear layer behind it, compiled for a CPU."""
 
 from typing import Any
 
@@ -9,15 +9,41 @@ from torch import Tensor
 from ops import native
 
 
-def gelu_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """GELU(x) W^T with the exact GELU, x Phi(x); `x` (..., in), `weight` (out, in).
+def gelu(x: Tensor) -> Tensor:
+    """The exact GELU, x Phi(x)."""
+    return _Gelu.apply(x.contiguous()) if _is_compiled(x) else F.gelu(x)
 
-    On a CPU in float32 or bfloat16 a compiled kernel forms GELU(x) again in the backward pass, beside
-    its gradient, rather than keep it (`kernels/gelu.cpp`).
+
+def gelu_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """GELU(x) W^T; `x` (..., in), `weight` (out, in).
+
+    Where it is compiled it forms GELU(x) again in the backward pass, beside its gradient, rather than
+    keep it: one of an MLP's two wide tensors less.
     """
-    if x.dtype in (torch.float32, torch.bfloat16) and native.usable(x):
+    if _is_compiled(x):
         return _GeluLinear.apply(x.contiguous(), weight.to(x.dtype))
     return F.linear(F.gelu(x), weight)
+
+
+def _is_compiled(x: Tensor) -> bool:
+    return x.dtype in (torch.float32, torch.bfloat16) and native.usable(x)
+
+
+class _Gelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        out = torch.empty_like(x)
+        _call("gelu_forward", x, out)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        by_x = gradient.clone(memory_format=torch.contiguous_format)
+        _call("gelu_backward", x, by_x, torch.empty_like(x))
+        return by_x
 
 
 class _GeluLinear(torch.autograd.Function):

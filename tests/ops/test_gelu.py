@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ops import native
-from ops.gelu import gelu_linear
+from ops.gelu import gelu, gelu_linear
 
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True)
@@ -44,6 +44,19 @@ def test_values_and_gradients(shape, dtype, tolerance):
     for a, b, like in zip(got, want, (x, x, weight), strict=True):
         assert a.dtype == like.dtype and a.shape == b.shape
         assert (a - b).norm() <= tolerance * b.norm() + 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_alone_it_is_the_same_to_the_last_bit(dtype):
+    """So that an adapter around the linear layer starts as the layer was."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 5, 33).to(dtype).requires_grad_()
+    weight, gradient = torch.randn(7, 33).to(dtype), torch.randn(3, 5, 7).to(dtype)
+    results = []
+    for out in (gelu_linear(x, weight), F.linear(gelu(x), weight)):
+        results.append((out, *torch.autograd.grad(out, x, gradient)))
+    assert results[0][0].equal(results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1])
 
 
 def test_a_frozen_weight_and_a_frozen_input():
