@@ -11,6 +11,7 @@ reads a line of JSON with a number of steps, and answers with their times.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,8 @@ class Spec:
 
     `vocab_multiple` pads plain's vocabulary, as nanoGPT advises on a GPU; ours needs no telling.
     `keeps_memory` gives plain this project's setting of the C library's allocator, which on a CPU is
-    worth more than most of its code; without it plain runs as one writes it.
+    worth more than most of its code; without it plain runs as one writes it. `kernels=False` hides the
+    compiler from ours, as on a machine without one.
     """
 
     kind: str  # ours or plain
@@ -45,6 +47,7 @@ class Spec:
     device: str = "auto"
     vocab_multiple: int = 1
     keeps_memory: bool = False
+    kernels: bool = True
 
     @property
     def settings(self) -> str:
@@ -63,6 +66,7 @@ class Contender:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.contender", json.dumps(asdict(spec))],
             cwd=REPOSITORY,
+            env=os.environ | ({} if spec.kernels else {"CXX": "none"}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -29,7 +29,7 @@ BARS = {"published, 8 windows of 200": 2.0, "nano as shipped": 1.5}
 DROPOUTS = ("none", "learned")
 DTYPES = ("bfloat16", "float32")
 SPEED_HEADER = [
-    *("work", "dropout", "ours", "peak"),
+    *("work", "dropout", "ours", "peak", "ours without g++"),
     *("plain with our allocator", "ratio", "plain", "ratio", "bar"),
 ]
 
@@ -62,19 +62,21 @@ def speed(quick: bool) -> dict[str, Any]:
     """Steps of ours and of plain's fastest settings, baseline and learned, in turns.
 
     Plain runs as one writes it; and again with this project's setting of the C library's allocator,
-    which leaves the difference that the training code itself makes.
+    which leaves the difference that the training code itself makes. Ours runs as it does, and again
+    without its compiled kernels.
     """
     peaks = {dtype: matrix_peak("cpu", dtype) for dtype in DTYPES}
     rows, results = [], []
     for scale, overrides in SCALES.items():
-        trios = []
+        races = []
         for dropout in DROPOUTS:
             own = (*overrides, f"dropout={dropout}")
             rivals = [fastest(plain_settings(own, quick, keeps), 3).spec for keeps in (False, True)]
-            trios.append(race([Spec("ours", own), *rivals], rounds=5 if quick else 15, steps=2))
-        for dropout, (ours, plain, keeping) in zip(DROPOUTS, trios, strict=True):
-            results += [ours, plain, keeping]
-            cells = compared(ours, plain, keeping, peaks)
+            both = [Spec("ours", own), Spec("ours", own, kernels=False)]
+            races.append(race([*both, *rivals], rounds=5 if quick else 15, steps=2))
+        for dropout, (ours, uncompiled, plain, keeping) in zip(DROPOUTS, races, strict=True):
+            results += [ours, uncompiled, plain, keeping]
+            cells = compared(ours, uncompiled, plain, keeping, peaks)
             rows.append([scale, dropout, *cells, f"{BARS[scale]:.1f}"])
         both = race([Spec("ours", (*overrides, f"dropout={d}")) for d in DROPOUTS], 15, steps=2)
         rows.append([scale, "learned / none", *relative(both[1], both[0])])
@@ -98,11 +100,11 @@ def plain_settings(overrides: tuple[str, ...], quick: bool, keeps_memory: bool) 
 
 
 def compared(
-    ours: Result, plain: Result, keeping: Result, peaks: dict[str, float]
+    ours: Result, uncompiled: Result, plain: Result, keeping: Result, peaks: dict[str, float]
 ) -> tuple[str, ...]:
-    """Cells: ours, its share of the peak; plain, its settings, the ratio, once and again."""
+    """Cells: ours, its share of the peak, without kernels; plain, settings, ratio, once and again."""
     share = ours.flops_per_s / peaks[ours.facts["dtype"]]
-    cells = [f"{ours.tokens_per_s:,.0f}", f"{share:.1%}"]
+    cells = [f"{ours.tokens_per_s:,.0f}", f"{share:.1%}", f"{uncompiled.tokens_per_s:,.0f}"]
     for rival in (keeping, plain):  # the ratio that the bar is for stands beside it
         cells += [
             f"{rival.tokens_per_s:,.0f} ({rival.spec.settings})",
@@ -116,7 +118,7 @@ def relative(learned: Result, none: Result) -> list[str]:
     time = none.tokens_per_s / learned.tokens_per_s
     flops = learned.facts["flops_per_token"] / none.facts["flops_per_token"]
     cells = [f"time {time:.2f}", f"FLOPs {flops:.2f}"]
-    return [*cells, *[""] * 3, f"{time / flops:.2f}", "1.10"]
+    return [*cells, *[""] * 4, f"{time / flops:.2f}", "1.10"]
 
 
 def memory() -> dict[str, Any]:

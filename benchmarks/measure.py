@@ -38,6 +38,7 @@ class Result:
             "kind": self.spec.kind,
             "settings": self.spec.settings,
             "keeps_memory": self.spec.keeps_memory,
+            "kernels": self.spec.kernels,
             "overrides": list(self.spec.overrides),
             **self.facts,
             "step_s": self.step_s,
