@@ -72,8 +72,8 @@ def speed(quick: bool) -> dict[str, Any]:
         for dropout in DROPOUTS:
             own = (*overrides, f"dropout={dropout}")
             rivals = [fastest(plain_settings(own, quick, keeps), 3).spec for keeps in (False, True)]
-            both = [Spec("ours", own), Spec("ours", own, kernels=False)]
-            races.append(race([*both, *rivals], rounds=5 if quick else 15, steps=2))
+            ways = [Spec("ours", own), Spec("ours", own, kernels=False)]
+            races.append(race([*ways, *rivals], rounds=5 if quick else 15, steps=2))
         for dropout, (ours, uncompiled, plain, keeping) in zip(DROPOUTS, races, strict=True):
             results += [ours, uncompiled, plain, keeping]
             cells = compared(ours, uncompiled, plain, keeping, peaks)
