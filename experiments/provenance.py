@@ -61,6 +61,7 @@ def _details(table: Table, finished: list[Record], command: str) -> str:
         ["dtype, compile", f"{first.get('dtype')}, {_values(finished, 'compile', _word)}"],
         ["device", _values(finished, "device.name")],
         ["threads", _values(finished, "device.threads")],
+        *_kernels(finished),
         ["python, torch", f"{_versions(finished, 'python')}, {_versions(finished, 'torch')}"],
         ["rows also differ in", _other_settings(table)],
     ]
@@ -71,6 +72,13 @@ def _details(table: Table, finished: list[Record], command: str) -> str:
         "<details>\n<summary>Code, data, device and settings</summary>\n\n"
         f"{markdown(['', ''], lines, left=(1,))}\n\n</details>"
     )
+
+
+def _kernels(finished: list[Record]) -> list[list[str]]:
+    """Whether the runs on a CPU had this project's compiled kernels; no line on a GPU."""
+    if not any(record.get("device.kind") == "cpu" for record in finished):
+        return []
+    return [["compiled kernels", _values(finished, "device.compiled_kernels", _yes)]]
 
 
 def _short(value: Any) -> str:

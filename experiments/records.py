@@ -79,7 +79,7 @@ _OPTIONAL: dict[str, tuple[type, ...]] = {
         *("bits_per_byte", "ones", "eval_ones", "best_train", "tokens_per_s", "memory_bytes"),
         *("test", "test_stderr", "test_bits_per_byte", "best_test"),
     )
-}
+} | {"device.compiled_kernels": (bool, NoneType)}
 
 
 @dataclass(frozen=True)

@@ -228,12 +228,16 @@ def cost(table: Table) -> str:
         "are of forward and backward; epochs are passes over the training data."
     )
     machines = {
-        (record.get("device.name"), record.get("device.threads"), record.get("compile"))
+        tuple(
+            map(record.get, ("device.name", "device.threads", "device.compiled_kernels", "compile"))
+        )
         for record in table.finished
     }
     speed = "Means over seeds; memory is the highest."
     if len(machines) > 1:
-        speed += " **Device, threads or compile differ between these runs: compare no speeds.**"
+        speed += (
+            " **Device, threads, kernels or compile differ between these runs: compare no speeds.**"
+        )
     return (
         f"## Size and cost\n\n{text}\n\n{markdown(size_header, _rows(table, 4, sizes))}\n\n"
         f"{speed}\n\n{markdown(cost_header, _rows(table, 3, runs_took))}"

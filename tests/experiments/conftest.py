@@ -34,7 +34,7 @@ def synthetic_record(
         },
         "code": {"commit": "0123456789abcdef", "dirty": False, "code_hash": "c0de" * 16},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
-        "device": {"kind": "cpu", "name": "Example CPU", "threads": 2},
+        "device": {"kind": "cpu", "name": "Example CPU", "threads": 2, "compiled_kernels": True},
         "dtype": "bfloat16",
         "compile": False,
         "data": {

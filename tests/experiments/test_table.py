@@ -155,3 +155,16 @@ def test_tables_and_figures_need_no_torch():
     code = "import sys, experiments.table, experiments.figures; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("kernels", "said"),
+    [(False, "yes; no: unborn/seed1.json"), (None, "yes; unknown: unborn/seed1.json")],
+)
+def test_runs_with_and_without_kernels_are_told_apart(
+    kernels, said, small_case, small_runs, write, make_record
+):
+    write(make_record("unborn", 1, 4.0, 2.6, device__compiled_kernels=kernels))
+    page = render(load_table(load_spec(small_case), small_runs), COMMAND)
+    assert "threads, kernels or compile differ between these runs: compare no speeds" in page
+    assert said in page
