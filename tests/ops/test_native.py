@@ -51,7 +51,8 @@ def test_kernels_warn_of_nothing(tmp_path):
     if compiler is None:
         pytest.skip("no compiler here")
     sources = map(str, native.KERNELS.glob("*.cpp"))
-    command = [compiler, *native.COMPILE, "-Wall", "-Wextra", *sources]
+    # psabi: how vectors wider than the machine's are passed, which nothing outside a file sees
+    command = [compiler, *native.COMPILE, "-Wall", "-Wextra", "-Wno-psabi", *sources]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
