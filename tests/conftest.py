@@ -5,3 +5,17 @@ import os
 # Before anything imports torch. The tests run in several processes (make test), and shapes are tiny.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "Agg"}
+
+import pytest
+
+from ops import native
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def way(request, monkeypatch):
+    """By the compiled kernels, and as it is where none could be compiled."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("no compiler here")
+    return request.param

@@ -4,17 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ops import native
 from ops.gelu import gelu, gelu_linear
 
-
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
-def way(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setattr(native, "library", lambda: None)
-    elif native.library() is None:
-        pytest.skip("no compiler here")
-    return request.param
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def test_gelu_is_exact_from_tail_to_tail():

@@ -3,18 +3,12 @@
 import pytest
 import torch
 
-from ops import native
 from ops.random import bernoulli
 
 N = 400_000
 
 
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
-def way(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setattr(native, "library", lambda: None)
-    elif native.library() is None:
-        pytest.skip("no compiler here")
+pytestmark = pytest.mark.usefixtures("way")
 
 
 @pytest.mark.parametrize("p", [0.0, 1e-3, 0.1, 0.5, 0.93, 1.0])

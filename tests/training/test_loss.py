@@ -7,18 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ops import native
 from training import loss as loss_module
 from training.loss import head_loss, token_losses
 
-
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
-def way(request, monkeypatch):
-    """The head's softmax by the compiled kernel, and as it is where none could be compiled."""
-    if request.param == "torch":
-        monkeypatch.setattr(native, "library", lambda: None)
-    elif native.library() is None:
-        pytest.skip("no compiler here")
+pytestmark = pytest.mark.usefixtures("way")
 
 
 SHAPES = [(7, 5, 11), (12, 8, 64), (30, 13, 129)]  # positions, width, vocabulary
