@@ -13,6 +13,7 @@ from model.adapters import base_tensors
 from training.checkpoint import latest_checkpoint
 from training.config import register_schema
 from training.load import load_run
+from training.report import flops_per_token
 from training.state import TrainState
 from training.step import train_step
 
@@ -89,6 +90,13 @@ def test_a_fine_tuning_starts_as_its_base_and_trains_the_adapter_alone(base, ada
     after = base_tensors(state.model)
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert not torch.equal(state.model.eval()(tokens).hidden, expected)
+
+
+@every_adapter
+def test_a_record_counts_the_adapters_products(base, adapter):
+    whole = flops_per_token(build(*adapter, f"init_from={base}").model)
+    without = flops_per_token(load_run(base, device="cpu").model)
+    assert without <= whole < 2 * without
 
 
 @every_adapter
