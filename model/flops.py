@@ -1,11 +1,10 @@
 """How much arithmetic a model does for a token."""
 
-import copy
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.gpt import GPT
+from ops import native
 
 
 def training_flops_per_token(model: GPT) -> float:
@@ -17,8 +16,11 @@ def training_flops_per_token(model: GPT) -> float:
     the forward.
     """
     shape = model.cfg
-    shadow = copy.deepcopy(model).to("meta").eval()  # without kernels that hide their products
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-        shadow(torch.zeros(1, shape.block_size, dtype=torch.long))
+    tokens = torch.zeros(1, shape.block_size, dtype=torch.long, device=model.head_weight.device)
+    was_training = model.training
+    model.eval()
+    with native.without_kernels(), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(tokens)
+    model.train(was_training)
     head = 2 * shape.vocab_size * shape.n_embd
     return 3 * (counter.get_total_flops() / shape.block_size + head)

@@ -120,8 +120,9 @@ class MLP(nn.Module):
 
 
 def _is_linear(layer: nn.Module) -> bool:
-    """Whether nothing but `layer.weight` acts here: no adapter, no hook."""
-    return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
+    """Whether nothing but `layer.weight` acts here: no bias, no adapter, no hook."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
+    return type(layer) is nn.Linear and layer.bias is None and not any(hooks)
 
 
 class Block(nn.Module):

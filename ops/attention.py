@@ -19,6 +19,10 @@ def causal_attention(qkv: Tensor, n_head: int, p: float = 0.0, fused: bool | Non
     None the fused kernel on a GPU, and on a CPU, where that is slow at short blocks, our own
     (`kernels/attention.cpp`) where it could be compiled, or else plain products.
     """
+    if qkv.ndim != 3 or qkv.shape[-1] % (3 * n_head):
+        raise ValueError(
+            f"qkv {tuple(qkv.shape)} must be (B, T, 3 C) with C a multiple of n_head={n_head}"
+        )
     if fused is None and native.usable(qkv) and native.attends_in(qkv.dtype) and p < 1:
         return _NativeAttention.apply(qkv.contiguous(), n_head, p)
     query, key, value = split_heads(qkv, n_head)
@@ -58,7 +62,7 @@ class _NativeAttention(torch.autograd.Function):
         seed = native.draw_seed() if p else 0
         out = qkv.new_empty(batch, length, n_head, size)
         blocks = -(-length // 16)
-        statistics = torch.empty(batch * n_head, blocks, 2, 16)
+        statistics = qkv.new_empty(batch * n_head, blocks, 2, 16, dtype=torch.float32)
         ctx.settings = (batch, length, n_head, size, p, seed)
         _call("attention_forward", (qkv, out, statistics), ctx.settings)
         ctx.save_for_backward(qkv, out, statistics)

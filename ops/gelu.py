@@ -26,7 +26,11 @@ def gelu_linear(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _is_compiled(x: Tensor) -> bool:
-    return x.dtype in (torch.float32, torch.bfloat16) and native.usable(x)
+    """Not where autocast would multiply in another type than that of `x`."""
+    own = x.dtype
+    if torch.is_autocast_enabled("cpu"):
+        own = torch.get_autocast_dtype("cpu")
+    return x.dtype == own and own in (torch.float32, torch.bfloat16) and native.usable(x)
 
 
 class _Gelu(torch.autograd.Function):
@@ -67,4 +71,5 @@ class _GeluLinear(torch.autograd.Function):
 
 def _call(name: str, *tensors: Tensor) -> None:
     x = tensors[0]
+    assert all(t.dtype == x.dtype and t.shape == x.shape for t in tensors)
     native.function(name, x.dtype)(*(tensor.data_ptr() for tensor in tensors), x.numel())

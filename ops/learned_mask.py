@@ -35,7 +35,7 @@ class _DropByCosine(torch.autograd.Function):
         ctx.rows, ctx.seed = hidden.numel() // len(shift), native.draw_seed()
         ctx.save_for_backward(hidden, attended, shift)
         out = torch.empty_like(hidden)
-        squares = torch.zeros(-(-ctx.rows // ROWS))
+        squares = hidden.new_zeros(-(-ctx.rows // ROWS), dtype=torch.float32)
         _call("forward", (hidden, attended, shift, out, squares), (), ctx)
         return out, squares.sum() / hidden.numel()
 
@@ -44,9 +44,9 @@ class _DropByCosine(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, by_mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hidden, attended, shift = ctx.saved_tensors
         by_hidden, by_attended = torch.empty_like(hidden), torch.empty_like(attended)
-        by_shift = torch.zeros(-(-ctx.rows // ROWS), len(shift))
+        by_shift = shift.new_zeros(-(-ctx.rows // ROWS), len(shift))
         tensors = (hidden, attended, shift, gradient.contiguous(), by_hidden, by_attended, by_shift)
-        _call("backward", tensors, (by_mean.item() / hidden.numel(),), ctx)
+        _call("backward", tensors, (by_mean.item() / max(hidden.numel(), 1),), ctx)
         return by_hidden, by_attended, by_shift.sum(0)
 
 

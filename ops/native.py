@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from torch import Tensor
 KERNELS = Path(__file__).with_name("kernels")
 COMPILE = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp"),
-    *("-fno-exceptions", "-fno-strict-aliasing", "-fPIC", "-c"),
+    *("-fno-exceptions", "-fno-strict-aliasing", "-Wno-psabi", "-fPIC", "-c"),
 )
 # No OpenMP library of our own: its threads would fight with those of torch's, which is loaded already.
 LINK = ("-shared", "-nodefaultlibs", "-lm", "-lc")
@@ -35,15 +37,29 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels; None, with the reason in the log, where they cannot be made or loaded."""
     try:
         return _declare(ctypes.CDLL(str(_built())))
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         log.info("without compiled kernels, so slower on this CPU: %s", error)
         return None
+
+
+_hidden = False
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """In its block everything takes torch's operations, whose products can be counted."""
+    global _hidden
+    before, _hidden = _hidden, True
+    try:
+        yield
+    finally:
+        _hidden = before
 
 
 def usable(x: Tensor) -> bool:
     """Whether a kernel can read `x`: on a CPU, no fake tensor, and not while torch compiles."""
     readable = not torch.compiler.is_compiling() and x.device.type == "cpu" and type(x) is Tensor
-    return readable and library() is not None
+    return readable and not _hidden and library() is not None
 
 
 @cache
@@ -62,7 +78,7 @@ def function(name: str, dtype: torch.dtype) -> Any:
 
 def draw_seed() -> int:
     """A number from torch's generator, for noise that a kernel makes by itself."""
-    return int(torch.randint(2**63 - 1, ()))
+    return int(torch.randint(2**63 - 1, (), device="cpu"))
 
 
 def _built() -> Path:
@@ -70,10 +86,12 @@ def _built() -> Path:
     if sys.platform != "linux":
         raise RuntimeError(f"they are compiled on Linux alone, and this is {sys.platform}")
     compiler = shlex.split(os.environ.get("CXX") or "g++")
-    if shutil.which(compiler[0]) is None:
-        raise RuntimeError(f"there is no compiler {compiler[0]}; install g++ or set CXX")
-    cpu = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")][:1]
-    sources = [(file.name, file.read_bytes()) for file in sorted(KERNELS.iterdir())]
+    if not compiler or shutil.which(compiler[0]) is None:
+        raise RuntimeError(f"there is no compiler {' '.join(compiler)}; install g++ or set CXX")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = [line for line in lines if line.lower().startswith(("flags", "features"))][:1]
+    files = sorted(file for file in KERNELS.iterdir() if file.suffix in (".cpp", ".h"))
+    sources = [(file.name, file.read_bytes()) for file in files]
     key = hashlib.sha256(repr((sources, compiler, COMPILE, LINK, cpu)).encode()).hexdigest()
     built = _cache_directory() / f"kernels-{key[:16]}.so"
     if not built.exists():
@@ -97,9 +115,10 @@ def _compile(compiler: list[str], built: Path) -> None:
             [*compiler, *COMPILE, *sources],
             [*compiler, *objects, *LINK, "-o", built.name],
         ):
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=300)
             if done.returncode:
-                raise RuntimeError(f"{shlex.join(command)} failed: {done.stderr.strip()[-500:]}")
+                said = done.stderr.decode(errors="replace").strip()
+                raise RuntimeError(f"{shlex.join(command)} failed: {said[-500:]}")
         Path(scratch, built.name).replace(built)
 
 

@@ -138,10 +138,10 @@ def _softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _native_softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
     """By `ops/kernels/head.cpp`, a row at a time in cache."""
-    losses = torch.empty(len(targets))
+    targets = targets.contiguous()
+    losses = torch.empty(len(targets), dtype=torch.float32, device="cpu")
     function = native.function("softmax_minus_target", logits.dtype)
-    pointers = (logits.data_ptr(), targets.contiguous().data_ptr(), losses.data_ptr())
-    if function(*pointers, *logits.shape):
+    if function(logits.data_ptr(), targets.data_ptr(), losses.data_ptr(), *logits.shape):
         raise MemoryError(f"no memory for the softmax of {tuple(logits.shape)} logits")
     return losses
 
@@ -177,6 +177,18 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | No
         raise ValueError(
             f"targets {tuple(targets.shape)} must hold one token id for each of the "
             f"{len(hidden)} rows of hidden, and at least one"
+        )
+    if targets.dtype != torch.int64 or targets.device != hidden.device:
+        raise ValueError(
+            f"targets are {targets.dtype} on {targets.device} and must be torch.int64 on "
+            f"{hidden.device}, where hidden is"
+        )
+    if not targets.is_cuda and not 0 <= targets.min() <= targets.max() < len(
+        weight
+    ):  # no host sync
+        raise ValueError(
+            f"targets lie between {targets.min()} and {targets.max()} and must lie in [0, "
+            f"{len(weight)}): they are rows of weight. Was the text tokenized for another vocabulary?"
         )
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1: it counts positions")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +16,6 @@ from rich.text import Text
 from data.prepare import TokenData
 from data.tokenizer import load_tokenizer
 from model.flops import training_flops_per_token
-from model.gpt import GPT
 from training import provenance
 from training.run_directory import RunDirectory
 from training.sample import generate
@@ -37,25 +35,8 @@ def run_facts(state: TrainState) -> dict[str, Any]:
         "data": data_facts(state.data),
         "parameters": state.model.n_parameters(),
         "parameters_trainable": sum(p.numel() for p in state.model.parameters() if p.requires_grad),
-        "flops_per_token": flops_per_token(state.model),
+        "flops_per_token": training_flops_per_token(state.model),
     }
-
-
-def flops_per_token(model: GPT) -> float:
-    """Those of training. They are counted on tensors without memory, for which torch has no autocast.
-
-    An adapter that turns autocast off asks for one all the same, and gets none here.
-    """
-    autocast = torch.autocast
-
-    def none_on_meta(device_type: str, *args: Any, **kwargs: Any) -> AbstractContextManager[object]:
-        return nullcontext() if device_type == "meta" else autocast(device_type, *args, **kwargs)
-
-    torch.autocast = none_on_meta  # type: ignore[misc,assignment]
-    try:
-        return training_flops_per_token(model)
-    finally:
-        torch.autocast = autocast  # type: ignore[misc]
 
 
 def data_facts(data: TokenData) -> dict[str, Any]:

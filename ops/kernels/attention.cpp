@@ -379,6 +379,7 @@ struct TileRegisters<BFloat16> {
             uint16_t row_bytes[16] = {64, 64, 64};
             uint8_t rows[16] = {16, 16, 16};
         } config;
+        asm volatile("" : : "m"(config));  // all of it, not the eight bytes that the header names
         _tile_loadconfig(&config);
     }
     ~TileRegisters() { _tile_release(); }

@@ -142,6 +142,7 @@ inline void multiply(Block& c, const Tile* a, ptrdiff_t a_step, const Tile* b, p
 template <>
 inline void multiply<BFloat16>(Block& c, const Tile* a, ptrdiff_t a_step, const Tile* b,
                                ptrdiff_t b_step, int count, bool add) {
+    asm volatile("" ::: "memory");  // what the tiles hold must be stored before they are loaded
     if (add)
         _tile_loadd(0, &c, 64);
     else
@@ -234,9 +235,10 @@ inline uint64_t mixed(uint64_t x) {
 // 32 random bits for each lane, a function of (key, first) alone; `key` must itself be mixed.
 inline Words random_bits(uint64_t key, uint32_t first) {
     Words x = ((Words)LANE + first) * 0x9e3779b9u + (uint32_t)key;
-    x = (x ^ x >> 16) * 0x7feb352du;  // constants found by C. Wellons' search for 32-bit mixes
-    x = (x ^ x >> 15 ^ (uint32_t)(key >> 32)) * 0x846ca68bu;
-    return x ^ x >> 16;
+    x = (x ^ x >> 17) * 0xed5ad4bbu;  // constants found by C. Wellons' search for 32-bit mixes
+    x = (x ^ x >> 11 ^ (uint32_t)(key >> 32)) * 0xac4c1b51u;
+    x = (x ^ x >> 15) * 0x31848babu;
+    return x ^ x >> 14;
 }
 
 // Uniform in [0, 1), in steps of 2^-24: elements i, i + 1, ... of the noise that `key` stands for.

@@ -20,7 +20,7 @@ struct Mask {
         slope = angle.sin * -0.5f;
         kept = uniform(key, i) < soft;
     }
-    Floats applied(Floats x) const { return kept ? x : Floats{}; }
+    Floats applied(Floats x) const { return kept ? x : x * 0.0f; }  // inf * 0 is NaN: not hidden
 };
 
 // Calls work(chunk, i, channel, n) for pieces of n at most 16 elements, `i` counting all of them.

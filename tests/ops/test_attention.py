@@ -185,3 +185,20 @@ def test_other_dtypes_devices_and_the_last_rate_take_torch():
 def test_without_queries_or_batch_there_is_nothing_to_do():
     assert causal_attention(torch.zeros(0, 4, 12), 2).shape == (0, 4, 2, 2)
     assert causal_attention(torch.zeros(2, 0, 12), 2).shape == (2, 0, 2, 2)
+
+
+def test_a_width_that_is_not_whole_heads_is_refused():
+    with pytest.raises(ValueError, match=r"qkv \(1, 4, 26\) must be .* a multiple of n_head=2"):
+        causal_attention(torch.zeros(1, 4, 26), 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_torchs_default_dtype_changes_nothing(dtype):
+    qkv, gradient = random_qkv(2, 50, 2, 8), torch.randn(2, 50, 2, 8)
+    expected = value_and_gradient(qkv, 2, gradient)
+    try:
+        torch.set_default_dtype(dtype)
+        got = value_and_gradient(qkv, 2, gradient)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(a.equal(b) for a, b in zip(got, expected, strict=True))

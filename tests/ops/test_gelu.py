@@ -66,3 +66,14 @@ def test_one_wide_tensor_is_kept(way):
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape), lambda t: t):
         gelu_linear(x, weight)
     assert kept.count(x.shape) == {"compiled": 1, "torch": 2}[way]
+
+
+def test_float32_under_an_autocast_to_bfloat16():
+    """As a layer gives it that autocast does not know: the product is bfloat16, in both passes."""
+    x, weight = torch.randn(30, 40, requires_grad=True), torch.randn(20, 40, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = gelu_linear(x, weight)
+        by_x, by_weight = torch.autograd.grad(out.float().sum(), (x, weight))
+        want = torch.autograd.grad(F.linear(F.gelu(x), weight).float().sum(), (x, weight))
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close((by_x, by_weight), want, rtol=0.02, atol=0.02)

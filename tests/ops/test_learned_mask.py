@@ -80,3 +80,22 @@ def test_what_does_not_fit():
         (x.to("meta"), x.to("meta")),
     ]:
         assert not learned_mask.fits(hidden, attended)
+
+
+def test_torchs_default_dtype_changes_nothing():
+    inputs, gradient = tensors((3, 7, 13), torch.float32)
+    expected = results(learned_mask.drop_by_cosine, inputs, gradient)
+    try:
+        torch.set_default_dtype(torch.float64)
+        got = results(learned_mask.drop_by_cosine, inputs, gradient)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(a.equal(b) for a, b in zip(got, expected, strict=True))
+
+
+def test_an_empty_batch_and_what_is_not_finite():
+    inputs, gradient = tensors((0, 7, 13), torch.float32)
+    assert results(learned_mask.drop_by_cosine, inputs, gradient)[2].shape == (0, 7, 13)
+    hidden = torch.full((4, 16), torch.inf)
+    out, _ = learned_mask.drop_by_cosine(hidden, torch.full((4, 16), torch.pi), torch.zeros(16))
+    assert out.isnan().all()  # dropped, and yet not hidden

@@ -62,6 +62,8 @@ def test_kernels_warn_of_nothing(tmp_path):
     [
         ("CXX", "no-such-compiler", "no compiler no-such-compiler; install g++ or set CXX"),
         ("CXX", "false", "failed"),
+        ("CXX", " ", "no compiler"),
+        ("CXX", "g++ '", "No closing quotation"),
         ("XDG_CACHE_HOME", "/proc/nowhere", "/proc/nowhere"),
     ],
 )

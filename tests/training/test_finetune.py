@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from model.adapters import base_tensors
+from model.flops import training_flops_per_token
 from training.checkpoint import latest_checkpoint
 from training.config import register_schema
 from training.load import load_run
-from training.report import flops_per_token
 from training.state import TrainState
 from training.step import train_step
 
@@ -94,8 +94,8 @@ def test_a_fine_tuning_starts_as_its_base_and_trains_the_adapter_alone(base, ada
 
 @every_adapter
 def test_a_record_counts_the_adapters_products(base, adapter):
-    whole = flops_per_token(build(*adapter, f"init_from={base}").model)
-    without = flops_per_token(load_run(base, device="cpu").model)
+    whole = training_flops_per_token(build(*adapter, f"init_from={base}").model)
+    without = training_flops_per_token(load_run(base, device="cpu").model)
     assert without <= whole < 2 * without
 
 

@@ -46,6 +46,13 @@ def test_loss_and_gradients_are_those_of_the_full_logits(shape, chunk_size):
     )
 
 
+def test_targets_with_strides():
+    hidden, weight, targets = inputs((12, 8, 64), torch.float32)
+    strided = targets.repeat_interleave(3).view(12, 3)[:, 1]
+    assert not strided.is_contiguous()
+    assert head_loss(hidden, weight, strided).equal(head_loss(hidden, weight, targets))
+
+
 def test_gradcheck():
     hidden, weight, targets = inputs((5, 3, 7))
     assert torch.autograd.gradcheck(lambda h, w: head_loss(h, w, targets, 2), (hidden, weight))
@@ -137,6 +144,9 @@ def test_default_chunks_bound_the_logits(monkeypatch):
         ({"weight": torch.zeros(9, 5)}, "must be .N, C. and"),
         ({"targets": torch.zeros(3, dtype=torch.int64)}, "one token id for each of the 2 rows"),
         ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
+        ({"targets": torch.zeros(2, dtype=torch.int32)}, "must be torch.int64"),
+        ({"targets": torch.tensor([0, 9])}, r"between 0 and 9 and must lie in \[0, 9\)"),
+        ({"targets": torch.tensor([-1, 0])}, r"between -1 and 0 and must lie in \[0, 9\)"),
     ],
 )
 def test_errors(change, message):
