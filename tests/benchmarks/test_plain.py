@@ -2,6 +2,7 @@
 
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from benchmarks.contender import Spec, Stepper, compose_config
 from benchmarks.plain import PlainConfig, PlainGPT, PlainTrainer, load_weights
 from data.batches import Batches
+from ops import native
 from training.loss import head_loss
 from training.state import build_model
 
@@ -90,3 +92,28 @@ def test_a_hundred_steps_on_the_same_batches_go_the_same_way(
     ours, plain = (torch.tensor(x) for x in losses)
     assert ours[-1] < 0.5 * ours[0]
     assert (ours - plain).abs().max() < tolerance * ours[0]
+
+
+@pytest.mark.skipif(native.library() is None, reason="no compiler here")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+def test_a_hundred_learned_steps_by_the_kernels_and_by_their_parts(
+    dtype, tolerance, tmp_path: Path, monkeypatch
+):
+    """One noise, so one mask but where M is a rounding away from its N; every other kernel is off."""
+    options = ("dropout=learned", "dropout.shift_init=1.2", "optimizer.lr=1e-2")
+    spec = Spec("ours", (*SMALL, *STEP, *options, "schedule.warmup_steps=0"), dtype)
+    torch.manual_seed(0)
+    windows = torch.randint(130, (8, 3, 11))
+
+    def losses():
+        batches = cycle([(w[:, :-1].contiguous(), w[:, 1:].contiguous()) for w in windows])
+        monkeypatch.setattr(Batches, "gather", lambda *_: next(batches))
+        return torch.tensor(Stepper(spec, tmp_path).reply(100)["losses_nats"])
+
+    compiled = losses()
+    for module in ("ops.attention", "ops.gelu", "ops.learned_mask", "training.loss"):
+        monkeypatch.setattr(f"{module}.native", SimpleNamespace(usable=lambda _: False))
+    parts = losses()
+    assert compiled[-1] < 0.7 * compiled[0]
+    assert not compiled.equal(parts)
+    assert (compiled - parts).abs().max() < tolerance * compiled[0]
