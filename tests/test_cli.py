@@ -40,7 +40,7 @@ MISTAKES = {
     "optimizer.lr=nan": ["optimizer.lr=nan must be above 0"],
     "optimizer.betas=[0.9,1.0]": ["optimizer.betas=[0.9, 1.0]", "[0, 1)"],
     "batch_size=64 micro_batch_size=48": ["=48", "batch_size=64", "micro_batch_size=32 is one"],
-    "model.n_head=5": ["model.n_head=5", "model.n_embd=96"],
+    "model.n_head=5": ["model.n_head=5", "model.n_embd=128"],
     "~seed": ["seed has no value"],
 }
 
