@@ -12,6 +12,7 @@ from dropout.penalties import MaskPenalty
 from dropout.rounding import StochasticRounding, threshold
 from ops import learned_mask
 from ops.attention import causal_attention
+from ops.linear import Linear
 
 
 def cosine_mask(attended: Tensor, shift: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class LearnedDropout(nn.Module):
         _check(site, self.n_head, shift_init, mask_from, detach)
         self.rounding, self.penalty, self.soft_map = rounding, penalty, soft_map()
         self.shift_init = shift_init
-        self.qkv = nn.Linear(site.width, 3 * site.width, bias=False)
+        self.qkv = Linear(site.width, 3 * site.width)
         self.shift = nn.Parameter(torch.full((site.width,), float(shift_init)))
 
     @property

@@ -11,6 +11,7 @@ from dropout.base import DropoutOutput, Site
 from model.slots import BLOCK_SLOTS, DropoutFactory, Drops, check_slots, fill
 from ops.attention import causal_attention
 from ops.gelu import gelu, gelu_linear
+from ops.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         self.n_head = cfg.n_head
         self.fused = {"auto": None, "plain": False, "fused": True}[cfg.attention]
-        self.qkv = nn.Linear(cfg.n_embd, 3 * cfg.n_embd, bias=False)
-        self.project = nn.Linear(cfg.n_embd, cfg.n_embd, bias=False)
+        self.qkv = Linear(cfg.n_embd, 3 * cfg.n_embd)
+        self.project = Linear(cfg.n_embd, cfg.n_embd)
 
     def forward(self, x: Tensor, modules: nn.ModuleDict, place: str, drops: Drops) -> Tensor:
         heads = causal_attention(self.qkv(x), self.n_head, _attention_p(modules), self.fused)
@@ -107,8 +108,8 @@ class MLP(nn.Module):
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
         self.activation: Callable[[Tensor], Tensor] = gelu if cfg.activation == "gelu" else F.selu
-        self.expand = nn.Linear(cfg.n_embd, cfg.mlp_width, bias=False)
-        self.project = nn.Linear(cfg.mlp_width, cfg.n_embd, bias=False)
+        self.expand = Linear(cfg.n_embd, cfg.mlp_width)
+        self.project = Linear(cfg.mlp_width, cfg.n_embd)
 
     def forward(self, x: Tensor, modules: nn.ModuleDict, place: str, drops: Drops) -> Tensor:
         hidden = self.expand(x)
@@ -120,9 +121,9 @@ class MLP(nn.Module):
 
 
 def _is_linear(layer: nn.Module) -> bool:
-    """Whether nothing but `layer.weight` acts here: no bias, no adapter, no hook."""
+    """Whether nothing but `layer.weight` acts here: no adapter, no hook."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
-    return type(layer) is nn.Linear and layer.bias is None and not any(hooks)
+    return type(layer) is Linear and not any(hooks)
 
 
 class Block(nn.Module):
@@ -156,8 +157,8 @@ class MaskSource(nn.Module):
         super().__init__()
         self.n_head = cfg.n_head
         self.detach = detach
-        self.qkv = nn.Linear(cfg.n_embd, 3 * cfg.n_embd, bias=False)
-        self.output = nn.Linear(cfg.n_embd, cfg.n_embd, bias=False)
+        self.qkv = Linear(cfg.n_embd, 3 * cfg.n_embd)
+        self.output = Linear(cfg.n_embd, cfg.n_embd)
 
     def forward(self, embedding: Tensor) -> Tensor:
         if self.detach:

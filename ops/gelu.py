@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ops import native
+from ops.linear import sums_in_float32, weight_gradient
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -21,7 +22,8 @@ def gelu_linear(x: Tensor, weight: Tensor) -> Tensor:
     keep it: one of an MLP's two wide tensors less.
     """
     if _is_compiled(x):
-        return _GeluLinear.apply(x.contiguous(), weight.to(x.dtype))
+        own = weight if sums_in_float32(x.dtype, weight) else weight.to(x.dtype)
+        return _GeluLinear.apply(x.contiguous(), own)
     return F.linear(F.gelu(x), weight)
 
 
@@ -53,6 +55,7 @@ class _Gelu(torch.autograd.Function):
 class _GeluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.in_float32, weight = weight.dtype != x.dtype, weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
         hidden = torch.empty_like(x)
         _call("gelu_forward", x, hidden)
@@ -66,7 +69,8 @@ class _GeluLinear(torch.autograd.Function):
         _call("gelu_backward", x, by_x, hidden)
         if not ctx.needs_input_grad[1]:
             return by_x, None
-        return by_x, gradient.flatten(0, -2).T @ hidden.flatten(0, -2)
+        gradient, hidden = gradient.flatten(0, -2), hidden.flatten(0, -2)
+        return by_x, weight_gradient(gradient, hidden) if ctx.in_float32 else gradient.T @ hidden
 
 
 def _call(name: str, *tensors: Tensor) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ops import native
 
-ROWS = 64  # as in kernels/learned_mask.cpp
+ROWS, LANES = 64, 16  # as in kernels/learned_mask.cpp
 
 
 def fits(hidden: Tensor, attended: Tensor) -> bool:
@@ -35,7 +35,7 @@ class _DropByCosine(torch.autograd.Function):
         ctx.rows, ctx.seed = hidden.numel() // len(shift), native.draw_seed()
         ctx.save_for_backward(hidden, attended, shift)
         out = torch.empty_like(hidden)
-        squares = hidden.new_zeros(-(-ctx.rows // ROWS), dtype=torch.float32)
+        squares = hidden.new_zeros(-(-ctx.rows // ROWS), LANES, dtype=torch.float32)
         _call("forward", (hidden, attended, shift, out, squares), (), ctx)
         return out, squares.sum() / hidden.numel()
 

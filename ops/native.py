@@ -139,4 +139,6 @@ def _declare(kernels: ctypes.CDLL) -> ctypes.CDLL:
     for dtype in ("float32", "bfloat16")[: 1 + kernels.attention_has_bfloat16()]:
         getattr(kernels, f"attention_forward_{dtype}").argtypes = [pointer] * 3 + settings
         getattr(kernels, f"attention_backward_{dtype}").argtypes = [pointer] * 5 + settings
+    if kernels.attention_has_bfloat16():
+        kernels.weight_gradient_bfloat16.argtypes = [pointer] * 3 + [count] * 5 + [ctypes.c_int] * 2
     return kernels

@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ops import native
+from ops.linear import sums_in_float32, weight_gradient
 
 # Logits held at once. Larger chunks: fewer passes over the weight's gradient, fuller products.
-CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**29}
-VOCAB_MULTIPLE, WIDTH_MULTIPLE = 64, 8  # tensor cores want whole tiles, rows of 16 bytes
+CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**29}
+# Whole tiles for tensor cores and AMX, rows of 16 bytes.
+ROWS_MULTIPLE, VOCAB_MULTIPLE, WIDTH_MULTIPLE = 32, 64, 8
 
 
 def head_loss(
@@ -47,10 +49,11 @@ def token_losses(
     """Cross-entropy of each position in nats, (N,), without gradients; arguments as `head_loss`."""
     _check(hidden, weight, targets, chunk_size)
     inputs, table = _product_operands(hidden, weight)
+    columns = _columns(table)
     losses = hidden.new_empty(len(targets), dtype=_wide(inputs.dtype))
     with torch.autocast(hidden.device.type, enabled=False):
         for rows in _chunks(inputs, table, chunk_size):
-            logits = _logits(inputs[rows], table, vocab=len(weight))
+            logits = _logits(inputs[rows], columns, vocab=len(weight))
             losses[rows] = F.cross_entropy(logits.to(losses.dtype), targets[rows], reduction="none")
     return losses
 
@@ -63,22 +66,23 @@ class _HeadLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None
     ) -> Tensor:
         inputs, table = _product_operands(hidden, weight)
+        columns = _columns(table)
         (count, width), vocab = hidden.shape, len(weight)
         hidden_needed, weight_needed = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if hidden_needed else None
-        grad_weight = torch.zeros_like(weight) if weight_needed else None
+        grad_weight = None
         loss = hidden.new_zeros((), dtype=_wide(inputs.dtype))
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in _chunks(inputs, table, chunk_size):
-                logits = _logits(inputs[rows], table, vocab)
+                logits = _logits(inputs[rows], columns, vocab)
                 losses = _softmax_minus_target_(logits, targets[rows])
                 if not losses.is_cuda and losses.isinf().any():
                     losses = token_losses(hidden[rows], weight, targets[rows])
                 loss += losses.sum()
                 if grad_hidden is not None:
                     grad_hidden[rows] = (logits @ table)[:, :width]
-                if grad_weight is not None:
-                    grad_weight += (logits.T @ inputs[rows])[:vocab, :width]
+                if weight_needed:
+                    grad_weight = _plus_product(grad_weight, logits, inputs[rows], weight)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.count = count
         return loss / count
@@ -94,27 +98,43 @@ def _product_operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """`hidden` and `weight` in the products' dtype, zero-padded to sizes that tensor cores like."""
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    extra_width, extra_rows = -hidden.shape[1] % WIDTH_MULTIPLE, -len(weight) % VOCAB_MULTIPLE
-    inputs = F.pad(hidden.to(dtype), (0, extra_width))
-    return inputs, F.pad(weight.to(dtype), (0, extra_width, 0, extra_rows))
+    width = hidden.shape[1] + -hidden.shape[1] % WIDTH_MULTIPLE
+    padded = hidden.new_zeros(len(weight) + -len(weight) % VOCAB_MULTIPLE, width, dtype=dtype)
+    padded[: len(weight), : hidden.shape[1]] = weight
+    return F.pad(hidden.to(dtype), (0, width - hidden.shape[1])), padded
+
+
+def _columns(table: Tensor) -> Tensor:
+    """The transposed table, (C, V). A CPU multiplies by it up to four times as fast if it lies so."""
+    return table.T.contiguous() if table.device.type == "cpu" else table.T
 
 
 def _chunks(inputs: Tensor, table: Tensor, chunk_size: int | None) -> Iterator[slice]:
-    """Slices of at most `chunk_size` positions, all of one length but the last."""
+    """Slices of at most `chunk_size` positions: whole tiles, all of one length, but the last."""
     count = len(inputs)
     if chunk_size is None:
-        limit = CHUNK_ELEMENTS.get(inputs.device.type, CHUNK_ELEMENTS["cuda"])
-        n_chunks = -(-count * len(table) // limit)
-        chunk_size = -(-count // n_chunks)
+        limit = CHUNK_ELEMENTS.get(inputs.device.type, CHUNK_ELEMENTS["cuda"]) // len(table)
+        limit = max(limit - limit % ROWS_MULTIPLE, limit % ROWS_MULTIPLE, 1)
+        chunk_size = -(-count // -(-count // limit))
+        chunk_size = min(chunk_size + -chunk_size % ROWS_MULTIPLE, limit)
     for start in range(0, count, chunk_size):
         yield slice(start, min(start + chunk_size, count))
 
 
-def _logits(inputs: Tensor, table: Tensor, vocab: int) -> Tensor:
+def _logits(inputs: Tensor, columns: Tensor, vocab: int) -> Tensor:
     """(n, padded vocabulary); the padding's logits are -inf, so that its probabilities are 0."""
-    logits = inputs @ table.T
+    logits = inputs @ columns
     logits[:, vocab:] = -torch.inf
     return logits
+
+
+def _plus_product(total: Tensor | None, logits: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+    """total + logits^T inputs in the shape and dtype of `weight`, without padding; in place."""
+    if sums_in_float32(logits.dtype, weight):
+        return weight_gradient(logits, inputs, total, weight.shape)
+    vocab, width = weight.shape
+    product = (logits.T @ inputs)[:vocab, :width]
+    return product.to(weight.dtype) if total is None else total.add_(product)
 
 
 def _softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:

@@ -366,26 +366,6 @@ void backward(const Head<Type>& head, const typename Type::Element* out,
 
 // ---- All heads ----------------------------------------------------------------------------------
 
-// The tile registers' shape, for this thread and while this lives; whoever else uses them sets it anew.
-template <class Type>
-struct TileRegisters {};
-
-#ifdef __AMX_BF16__
-template <>
-struct TileRegisters<BFloat16> {
-    TileRegisters() {
-        struct alignas(64) {
-            uint8_t palette = 1, start = 0, reserved[14] = {};
-            uint16_t row_bytes[16] = {64, 64, 64};
-            uint8_t rows[16] = {16, 16, 16};
-        } config;
-        asm volatile("" : : "m"(config));  // all of it, not the eight bytes that the header names
-        _tile_loadconfig(&config);
-    }
-    ~TileRegisters() { _tile_release(); }
-};
-#endif
-
 // Nonzero where memory ran out.
 template <class Type, class Work>
 int for_each_head(const Shape& s, const Work& work) {

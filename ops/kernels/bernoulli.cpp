@@ -6,10 +6,8 @@
 extern "C" void bernoulli_float32(const float* probability, float* out, int64_t count,
                                   uint64_t seed) {
     const uint64_t key = mixed(seed);
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int n = count - i < LANES ? count - i : LANES;
+    for_each_piece_in_parallel(count, [&](int64_t i, int n) WORK {
         const Floats p = load_lanes<Float32>(probability + i, n);
         store_lanes<Float32>(out + i, uniform(key, i) < p ? broadcast(1) : Floats{}, n);
-    }
+    });
 }

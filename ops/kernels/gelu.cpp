@@ -26,27 +26,23 @@ struct Normal {
 
 template <class Type>
 void forward(const typename Type::Element* x, typename Type::Element* y, int64_t count) {
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int n = count - i < LANES ? count - i : LANES;
+    for_each_piece_in_parallel(count, [&](int64_t i, int n) WORK {
         const Floats v = load_lanes<Type>(x + i, n);
         store_lanes<Type>(y + i, v * Normal(v).cumulative, n);
-    }
+    });
 }
 
 // by_y becomes by_x in place, and y is formed again.
 template <class Type>
 void backward(const typename Type::Element* x, typename Type::Element* by_y,
               typename Type::Element* y, int64_t count) {
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int n = count - i < LANES ? count - i : LANES;
+    for_each_piece_in_parallel(count, [&](int64_t i, int n) WORK {
         const Floats v = load_lanes<Type>(x + i, n);
         const Normal normal(v);
         const Floats slope = v * normal.density + normal.cumulative;
         store_lanes<Type>(by_y + i, load_lanes<Type>(by_y + i, n) * slope, n);
         store_lanes<Type>(y + i, v * normal.cumulative, n);
-    }
+    });
 }
 
 }  // namespace

@@ -123,7 +123,47 @@ inline void store_lanes(typename Type::Element* y, Floats x, int n) {
 #endif
 }
 
+// Calls work(i, n) for pieces of n = 16 elements from i on, and once for the rest of `count`. Twice in the
+// code, so that the masks of whole pieces are known when it is compiled.
+#define WORK __attribute__((always_inline))
+template <class Work>
+inline void for_each_piece(int64_t count, const Work& work) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) work(i, LANES);
+    if (i < count) work(i, (int)(count - i));
+}
+
+// The same by all threads.
+template <class Work>
+inline void for_each_piece_in_parallel(int64_t count, const Work& work) {
+    constexpr int64_t CHUNK = 256 * LANES;
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < count; first += CHUNK)
+        for_each_piece(count - first < CHUNK ? count - first : CHUNK,
+                       [&](int64_t i, int n) WORK { work(first + i, n); });
+}
+
 // ---- Tiles --------------------------------------------------------------------------------------
+
+// The tile registers' shape, for this thread and while this lives; whoever else uses them sets it anew.
+template <class Type>
+struct TileRegisters {};
+
+#ifdef __AMX_BF16__
+template <>
+struct TileRegisters<BFloat16> {
+    TileRegisters() {
+        struct alignas(64) {
+            uint8_t palette = 1, start = 0, reserved[14] = {};
+            uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+            uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+        } config;
+        asm volatile("" : : "m"(config));  // all of it, not the eight bytes that the header names
+        _tile_loadconfig(&config);
+    }
+    ~TileRegisters() { _tile_release(); }
+};
+#endif
 
 // c = a b, or c += a b if `add`, over `count` tiles that lie `a_step` and `b_step` apart.
 template <class Type>

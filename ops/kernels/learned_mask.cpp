@@ -25,31 +25,26 @@ struct Mask {
 
 // Calls work(chunk, i, channel, n) for pieces of n at most 16 elements, `i` counting all of them.
 template <class Work>
-void for_each_piece(int64_t rows, int width, const Work& work) {
+void for_each_piece_of_rows(int64_t rows, int width, const Work& work) {
 #pragma omp parallel for schedule(static)
     for (int64_t chunk = 0; chunk < (rows + ROWS - 1) / ROWS; chunk++)
         for (int64_t row = chunk * ROWS; row < rows && row < (chunk + 1) * ROWS; row++)
-            for (int c = 0; c < width; c += LANES)
-                work(chunk, row * width + c, c, width - c < LANES ? width - c : LANES);
+            for_each_piece(width,
+                           [&](int64_t c, int n) WORK { work(chunk, row * width + c, c, n); });
 }
 
-inline float sum(Floats x) {
-    float total = 0;
-    for (int lane = 0; lane < LANES; lane++) total += x[lane];
-    return total;
-}
-
-// squares[chunk] = the sum of M^2 over the chunk's rows.
+// squares[chunk] (16) += the sums of M^2 over the chunk's rows, every 16th channel in one.
 template <class Type>
 void forward(const typename Type::Element* hidden, const typename Type::Element* attended,
              const float* shift, typename Type::Element* out, float* squares, int64_t rows, int width,
              uint64_t seed) {
     const uint64_t key = mixed(seed);
-    for_each_piece(rows, width, [&](int64_t chunk, int64_t i, int c, int n) {
+    for_each_piece_of_rows(rows, width, [&](int64_t chunk, int64_t i, int64_t c, int n) WORK {
         const Mask mask(load_lanes<Type>(attended + i, n), load_lanes<Float32>(shift + c, n), key, i);
         store_lanes<Type>(out + i, mask.applied(load_lanes<Type>(hidden + i, n)), n);
         const Floats soft = LANE < n ? mask.soft : Floats{};
-        squares[chunk] += sum(soft * soft);
+        float* sums = squares + chunk * LANES;
+        store_lanes<Float32>(sums, load_lanes<Float32>(sums, LANES) + soft * soft, LANES);
     });
 }
 
@@ -60,7 +55,7 @@ void backward(const typename Type::Element* hidden, const typename Type::Element
               typename Type::Element* by_hidden, typename Type::Element* by_attended,
               float* by_shift, int64_t rows, int width, uint64_t seed) {
     const uint64_t key = mixed(seed);
-    for_each_piece(rows, width, [&](int64_t chunk, int64_t i, int c, int n) {
+    for_each_piece_of_rows(rows, width, [&](int64_t chunk, int64_t i, int64_t c, int n) WORK {
         const Mask mask(load_lanes<Type>(attended + i, n), load_lanes<Float32>(shift + c, n), key, i);
         const Floats g = load_lanes<Type>(gradient + i, n);
         store_lanes<Type>(by_hidden + i, mask.applied(g), n);

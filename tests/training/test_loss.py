@@ -124,17 +124,21 @@ def test_token_losses(shape):
     torch.testing.assert_close(ours, full(hidden, weight, targets, reduction="none").detach())
 
 
-def test_default_chunks_bound_the_logits(monkeypatch):
-    """At most CHUNK_ELEMENTS logits at a time, and chunks of one size where that divides."""
-    hidden, weight, targets = inputs((24, 8, 64))
+@pytest.mark.parametrize(
+    ("count", "limit", "chunks"),
+    [(24, 10, [10, 10, 4]), (240, 100, [96, 96, 48]), (130, 100, [96, 34]), (90, 100, [90])],
+)
+def test_default_chunks_bound_the_logits(monkeypatch, count, limit, chunks):
+    """At most CHUNK_ELEMENTS logits at a time, in whole tiles where that allows them."""
+    hidden, weight, targets = inputs((count, 8, 64))
     seen = []
     original = loss_module._logits
     monkeypatch.setattr(
         loss_module, "_logits", lambda x, *a, **k: seen.append(len(x)) or original(x, *a, **k)
     )
-    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", 10 * 64)
+    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", limit * 64)
     head_loss(hidden, weight, targets)
-    assert seen == [8, 8, 8]
+    assert seen == chunks
 
 
 @pytest.mark.parametrize(
