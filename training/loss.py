@@ -55,6 +55,7 @@ def token_losses(
         for rows in _chunks(inputs, table, chunk_size):
             logits = _logits(inputs[rows], columns, vocab=len(weight))
             losses[rows] = F.cross_entropy(logits.to(losses.dtype), targets[rows], reduction="none")
+            del logits
     return losses
 
 
@@ -83,6 +84,7 @@ class _HeadLoss(torch.autograd.Function):
                     grad_hidden[rows] = (logits @ table)[:, :width]
                 if weight_needed:
                     grad_weight = _plus_product(grad_weight, logits, inputs[rows], weight)
+                del logits  # before the next chunk's take their place
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.count = count
         return loss / count
