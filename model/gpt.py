@@ -121,9 +121,11 @@ class MLP(nn.Module):
 
 
 def _is_linear(layer: nn.Module) -> bool:
-    """Whether nothing but `layer.weight` acts here: no adapter, no hook."""
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
-    return type(layer) is Linear and not any(hooks)
+    """Whether nothing but `layer.weight` acts here: no bias, no adapter, no hook."""
+    forward_hooks = (layer._forward_hooks, layer._forward_pre_hooks)
+    hooks = (*forward_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    is_linear = type(layer) in (Linear, nn.Linear) and layer._parameters.get("bias") is None
+    return is_linear and not any(hooks)
 
 
 class Block(nn.Module):

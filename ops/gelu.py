@@ -65,11 +65,11 @@ class _GeluLinear(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
-        by_x, hidden = gradient @ weight, torch.empty_like(x)
+        by_x, hidden = (gradient @ weight).to(x.dtype), torch.empty_like(x)
         _call("gelu_backward", x, by_x, hidden)
         if not ctx.needs_input_grad[1]:
             return by_x, None
-        gradient, hidden = gradient.flatten(0, -2), hidden.flatten(0, -2)
+        gradient, hidden = (t.reshape(-1, t.shape[-1]) for t in (gradient, hidden))
         return by_x, weight_gradient(gradient, hidden) if ctx.in_float32 else gradient.T @ hidden
 
 

@@ -84,4 +84,5 @@ class _Linear(torch.autograd.Function):
         by_x = (gradient @ weight).to(ctx.dtype) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return by_x, None
-        return by_x, weight_gradient(gradient.flatten(0, -2), x.flatten(0, -2))
+        gradient, x = (t.reshape(-1, t.shape[-1]) for t in (gradient, x))
+        return by_x, weight_gradient(gradient, x)

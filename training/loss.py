@@ -195,6 +195,10 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | No
             f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} must be (N, C) and "
             "(V, C): flatten the batch and time dimensions first"
         )
+    if weight.device != hidden.device:
+        raise ValueError(
+            f"weight is on {weight.device} and must be on {hidden.device}, where hidden is"
+        )
     if targets.shape != hidden.shape[:1] or not len(targets):
         raise ValueError(
             f"targets {tuple(targets.shape)} must hold one token id for each of the "

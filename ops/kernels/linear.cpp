@@ -69,6 +69,7 @@ extern "C" int weight_gradient_bfloat16(const uint16_t* gradient, const uint16_t
                                         int64_t stride, int64_t x_stride, int add, int threads) {
     const int64_t depth = (rows + DEPTH_ROWS - 1) / DEPTH_ROWS, step = depth | 1;  // odd: apart in cache
     const int64_t columns = (inputs + LANES - 1) / LANES, blocks = (outputs + LANES - 1) / LANES;
+    if (!blocks || !columns) return 0;
     const int64_t rounds = (blocks + threads * GROUP - 1) / (threads * GROUP);
     const int64_t group = (blocks + threads * rounds - 1) / (threads * rounds);
     void* memory = nullptr;

@@ -1,5 +1,6 @@
 """The published architecture, to the unit, and where its dropouts stand."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -191,7 +192,11 @@ def test_an_unknown_slot_is_refused() -> None:
 def test_flops_are_counted_to_the_product() -> None:
     v, t, n, c = 50, 8, 2, 12
     per_token = n * (2 * 12 * c * c + 2 * 2 * t * c) + 2 * v * c
-    assert training_flops_per_token(build()) == 3 * per_token
+    model = build()
+    model.blocks[0].eval()
+    assert training_flops_per_token(model) == 3 * per_token
+    assert model.training and not model.blocks[0].training
+    assert training_flops_per_token(GPT(replace(TINY, attention="fused"))) == 3 * per_token
     learned = n * (2 * 3 * c * c + 2 * 2 * t * c)
     assert training_flops_per_token(build(mlp_output=LEARNED)) == 3 * (per_token + learned)
 

@@ -59,6 +59,15 @@ def test_a_frozen_weight_and_a_frozen_input():
     assert only_x.equal(both[0]) and only_weight.equal(both[1])
 
 
+def test_forward_outside_and_backward_inside_an_autocast(way):
+    x, weight = torch.randn(30, 40, requires_grad=True), torch.randn(20, 40, requires_grad=True)
+    out = gelu_linear(x, weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        by_x, by_weight = torch.autograd.grad(out.sum(), (x, weight))
+    want = torch.autograd.grad(F.linear(F.gelu(x), weight).sum(), (x, weight))
+    torch.testing.assert_close((by_x, by_weight), want, rtol=0.02, atol=0.1)
+
+
 def test_one_wide_tensor_is_kept(way):
     kept = []
     x = torch.randn(10, 100, requires_grad=True)

@@ -83,6 +83,17 @@ def test_autocast_multiplies_in_bfloat16_and_sums_in_float32():
     assert all(g.dtype == torch.float32 for g in gradients(ours, hidden, weight))
 
 
+def test_gradients_of_several_chunks_under_autocast():
+    """Sizes off the multiples that products are padded to; three chunks, the last one short."""
+    hidden, weight, targets = inputs((70, 21, 201), torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = head_loss(hidden, weight, targets, 32)
+    exact = [t.detach().bfloat16().double().requires_grad_() for t in (hidden, weight)]
+    wanted = gradients(full(*exact, targets), *exact)
+    for got, want in zip(gradients(ours, hidden, weight), wanted, strict=True):
+        assert (got - want).norm() <= 0.01 * want.norm()
+
+
 def test_gradient_of_a_confident_token_survives_bfloat16():
     """1 - p is formed before rounding: p = 0.999 rounds to 1, its gradient would vanish."""
     hidden = torch.tensor([[math.log(999.0)]], dtype=torch.bfloat16, requires_grad=True)
