@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from training.cli import run_cli
+from cli.errors import run_cli
 
 KEPT: dict[str, Literal["best", "last"]] = {"final": "last", "best": "best"}
 
@@ -50,8 +50,8 @@ def _is_plain_test(args: argparse.Namespace) -> bool:
 
 def evaluate(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Loss, its standard error and bits per byte on the run's fixed windows of one split."""
+    from tracking.load import load_run
     from training.evaluate import evaluate_split
-    from training.load import load_run
 
     run = load_run(directory, args.checkpoint, args.device)
     windows = args.windows or run.cfg.evaluate.final_windows
@@ -70,11 +70,11 @@ def read_test(directory: Path, _: argparse.Namespace) -> dict[str, Any]:
 
     On the kind of device and in the dtype of the run, and only by the code that trained it.
     """
-    from training import provenance
+    from tracking import provenance
+    from tracking.directory import open_finished
+    from tracking.load import load_run
+    from tracking.record import add_test
     from training.evaluate import evaluate_split
-    from training.load import load_run
-    from training.record import add_test
-    from training.run_directory import open_finished
 
     with open_finished(directory, provenance.code_hash()) as opened:
         record = opened.read_record()

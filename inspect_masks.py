@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from training.cli import run_cli
+from cli.errors import run_cli
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from training.cli import run_cli
+from cli.errors import run_cli
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from data.tokenizer import load_tokenizer
-    from training.load import load_run
+    from tracking.load import load_run
     from training.sample import generate
 
     run = load_run(args.run, args.checkpoint, args.device)

@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from training.cli import run_cli
-from training.config import check_config, register_schema
+from cli.config import check_config, register_schema
+from cli.errors import run_cli
+from common.errors import NON_FINITE
 
 if TYPE_CHECKING:  # torch is imported late, so that --help and --cfg answer at once
-    from training.record import RunRecord
-    from training.run_directory import RunDirectory
-    from training.signals import StopSignals
+    from tracking.directory import RunDirectory
+    from tracking.record import RunRecord
+    from tracking.signals import StopSignals
     from training.state import TrainState
-
-NON_FINITE = 3  # exit code
 
 register_schema()
 log = logging.getLogger("train")
@@ -37,13 +36,13 @@ def main(cfg: DictConfig) -> None:
     check_config(cfg)
     OmegaConf.resolve(cfg)
 
-    from training import provenance
-    from training.checkpoint import latest_checkpoint
-    from training.instantiate import instantiate
-    from training.record import RunRecord, publish
-    from training.report import print_summary, run_facts
-    from training.run_directory import open_run
-    from training.signals import StopSignals
+    from cli.instantiate import instantiate
+    from tracking import provenance
+    from tracking.checkpoint import latest_checkpoint
+    from tracking.directory import open_run
+    from tracking.record import RunRecord, publish
+    from tracking.report import print_summary, run_facts
+    from tracking.signals import StopSignals
     from training.state import TrainState
     from training.step import NonFiniteError
 
@@ -77,9 +76,9 @@ def main(cfg: DictConfig) -> None:
 
 def train(state: TrainState, run: RunDirectory, record: RunRecord, stop: StopSignals) -> list[str]:
     """Train to the end, or until a signal asks to stop; returns samples of text."""
+    from tracking.pace import Pace
+    from tracking.report import StepsBar, sample_text, validation_masks
     from training.evaluate import evaluate
-    from training.pace import Pace
-    from training.report import StepsBar, sample_text, validation_masks
     from training.step import stop_if_skipped, train_step
 
     cfg, progress = state.cfg, state.progress

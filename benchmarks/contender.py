@@ -130,7 +130,7 @@ def compose_config(spec: Spec) -> DictConfig:
     """The config that `train.py` would run with."""
     from hydra import compose, initialize_config_dir
 
-    from training.config import register_schema
+    from cli.config import register_schema
 
     register_schema()
     own = (f"dtype={spec.dtype}", f"device={spec.device}", f"compile={str(spec.compiled).lower()}")

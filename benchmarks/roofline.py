@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.contender import Spec, compose_config
 from benchmarks.measure import machine, markdown, matrix_peak, memory_bandwidth
+from common.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Shape:
     def from_config(cls, cfg: Any, item: int = 2) -> Shape:
         """Of a config whose dropouts are none, standard or learned at the MLP's output."""
         if cfg.dropout.name not in ("none", "standard", "learned"):
-            raise ValueError(
+            raise UserError(
                 f"dropout={cfg.dropout.name} has no roofline here: use none, standard or learned"
             )
         model, learned = cfg.model, cfg.dropout.name == "learned"

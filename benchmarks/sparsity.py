@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.measure import machine, markdown, median_time
+from common.errors import UserError
 from model.gpt import GPT, MLP
 
 BLOCKS = (16, 32)
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     options = parser.parse_args()
 
-    from training.load import load_run
+    from tracking.load import load_run
 
     run = load_run(options.run, options.checkpoint, options.device)
     batches = run.batches["val"]
@@ -87,9 +88,7 @@ def capture(model: GPT, tokens: Tensor) -> list[Layer]:
         if f"block{i}/mlp_output" in masks
     ]
     if not layers:
-        raise ValueError(
-            "this model masks no MLP's output: choose a run with learned dropout there"
-        )
+        raise UserError("this model masks no MLP's output: choose a run with learned dropout there")
     return layers
 
 

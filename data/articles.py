@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from common.errors import UserError
 from data.config import DataConfig
 from data.sources import Source
 
@@ -46,7 +47,7 @@ class Corpus:
             self.n_bytes += len(text.encode())
             yield text
         if not self.n_texts:
-            raise ValueError(f"{self.source.name} has no text in field {self.config.text_field}")
+            raise UserError(f"{self.source.name} has no text in field {self.config.text_field}")
 
 
 def by_article_hash(
@@ -112,7 +113,7 @@ def read_texts(source: Source, config: DataConfig, end: str = "") -> Iterator[st
             yield text + end
     missing = sorted(set(config.topics or ()) - topics)
     if missing:
-        raise ValueError(
+        raise UserError(
             f"data.topics: no record has the topic {missing[0]!r} in field {config.topic_field}; "
             f"the first there are {', '.join(sorted(topics)[:20])}"
         )
@@ -136,7 +137,7 @@ def _rows(source: Source, config: DataConfig, topics: set[str]) -> Iterator[str]
 
 def _column(source: Source, table: Any, name: str, n_before: int, key: str) -> list[str]:
     if name not in table.column_names:
-        raise ValueError(
+        raise UserError(
             f"data.{key}={name} is no field of {source.name}: there are "
             f"{', '.join(table.column_names)}"
         )
@@ -144,7 +145,7 @@ def _column(source: Source, table: Any, name: str, n_before: int, key: str) -> l
     values = column.to_pylist()
     for index, value in enumerate(values):
         if not isinstance(value, str):
-            raise ValueError(
+            raise UserError(
                 f"data.{key}={name} must be text, and in record {n_before + index + 1} of "
                 f"{source.name} it is {'empty' if value is None else f'of type {column.type}'}"
             )

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.streams import stream_seed
+from common.errors import UserError
+from common.streams import stream_seed
 
 
 class Batches:
@@ -25,7 +26,7 @@ class Batches:
 
     def __init__(self, tokens: np.ndarray, block_size: int, device: torch.device | str = "cpu"):
         if tokens.size < block_size + 1:
-            raise ValueError(
+            raise UserError(
                 f"block_size={block_size} needs {block_size + 1} tokens and the split has "
                 f"{tokens.size}: use more text or a smaller model.block_size"
             )

@@ -4,40 +4,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from common.errors import UserError
+
 Texts = tuple[str, ...]
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("a text")
+        raise UserError("a text")
     return value
 
 
 def _texts(value: Any) -> Texts:
     values = [value] if isinstance(value, str) else value
     if isinstance(values, Mapping) or not hasattr(values, "__iter__"):
-        raise ValueError("a list of texts")
+        raise UserError("a list of texts")
     checked = tuple(values)
     if not checked or not all(isinstance(item, str) and item for item in checked):
-        raise ValueError("a list of texts, at least one")
+        raise UserError("a list of texts, at least one")
     return checked
 
 
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError("a whole number, at least 1")
+        raise UserError("a whole number, at least 1")
     return value
 
 
 def _fraction(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError("a number in [0, 1)")
+        raise UserError("a number in [0, 1)")
     return float(value)
 
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("true or false")
+        raise UserError("true or false")
     return value
 
 
@@ -118,9 +120,9 @@ class DataConfig:
         defaults = {field.name: field.default for field in fields(cls)}
         unknown = sorted(set(cfg) - set(defaults))
         if unknown:
-            raise ValueError(f"data.{unknown[0]} is no option; there are {', '.join(defaults)}")
+            raise UserError(f"data.{unknown[0]} is no option; there are {', '.join(defaults)}")
         if "source" not in cfg:
-            raise ValueError("data.source is missing: choose sample, hub or files")
+            raise UserError("data.source is missing: choose sample, hub or files")
         values: dict[str, Any] = {}
         for name, value in cfg.items():
             if value is None and defaults[name] is None:
@@ -128,19 +130,19 @@ class DataConfig:
             try:
                 values[name] = _RULES[name](value)
             except ValueError as rule:
-                raise ValueError(f"data.{name}={value} must be {rule}") from None
+                raise UserError(f"data.{name}={value} must be {rule}") from None
         return cls(**values)
 
     def __post_init__(self) -> None:
         _check_choice("split", self.split, ("articles", "characters"))
         _check_choice("tokenizer", self.tokenizer, ("gpt2",))
         if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
+            raise UserError(
                 f"data.val_fraction={self.val_fraction} and data.test_fraction="
                 f"{self.test_fraction} must leave something to train on: their sum must be below 1"
             )
         if self.split == "characters" and self.test_fraction:
-            raise ValueError(
+            raise UserError(
                 f"data.test_fraction={self.test_fraction} must be 0 with data.split=characters: "
                 "one cut gives train and val; choose data/cut=published, or data.split=articles"
             )
@@ -157,4 +159,4 @@ class DataConfig:
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"data.{name}={value} must be one of {', '.join(choices)}")
+        raise UserError(f"data.{name}={value} must be one of {', '.join(choices)}")

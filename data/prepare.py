@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from common.errors import UserError
+from common.locks import sole_builder, whole_or_absent
 from data.articles import Corpus
 from data.config import DataConfig
 from data.encode import blocks, encode_blocks
-from data.files import sole_builder, whole_or_absent
 from data.progress import TokenProgress
 from data.sources import Source, open_source
 from data.tokenizer import load_tokenizer, tokenizer_identity
@@ -53,12 +54,12 @@ def prepare(cfg: Mapping[str, Any], block_size: int) -> TokenData:
                     _build(directory, config, source, recipe, block_size)
         data = open_tokens(directory)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"data.cache_dir={config.cache_dir} can't be used: {error}; make room there, change "
             "its owner, or choose another directory"
         ) from error
     if data.fingerprint != key:
-        raise ValueError(f"{directory} holds other tokens than its name says: remove it")
+        raise UserError(f"{directory} holds other tokens than its name says: remove it")
     data.check_windows(block_size)
     return data
 

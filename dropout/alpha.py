@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from dropout.base import DropoutOutput, Site
 from dropout.checks import HEADS, STREAM, check_p, check_slot
 
@@ -14,7 +15,7 @@ S = 1.7580993408473766
 def check_selu(kind: str, site: Site) -> None:
     """A ValueError where the model's activation is not SELU."""
     if site.activation != "selu":
-        raise ValueError(
+        raise UserError(
             f"activation={site.activation} does not go with {kind} dropout: what it drops becomes "
             "the value where SELU saturates, and only among SELU's outputs does that keep mean 0 and "
             "variance 1; use model.activation=selu"

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from common.errors import UserError
 from dropout.base import Site
 
 # The slots whose tensors are a stream of positions, (B, T, width).
@@ -20,14 +21,14 @@ HEADS = ("attention_heads",)
 def check_p(p: float) -> float:
     """p as a float, or a ValueError where it is no probability. NaN is none."""
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
-        raise ValueError(f"p={p} must be in [0, 1]: it is the probability of dropping")
+        raise UserError(f"p={p} must be in [0, 1]: it is the probability of dropping")
     return float(p)
 
 
 def check_slot(kind: str, site: Site, slots: tuple[str, ...], why: str) -> None:
     """A ValueError where `kind` does not fit the slot of `site`; `why` says what it needs."""
     if site.slot not in slots:
-        raise ValueError(
+        raise UserError(
             f"{kind} dropout does not fit slot {site.slot}: {why}; use {' or '.join(slots)}"
         )
 
@@ -35,7 +36,7 @@ def check_slot(kind: str, site: Site, slots: tuple[str, ...], why: str) -> None:
 def check_rank(kind: str, hidden: Tensor, rank: int, shape: str) -> None:
     """A ValueError unless `hidden` has `rank` dimensions, or one fewer: no batch."""
     if hidden.dim() not in (rank, rank - 1):
-        raise ValueError(
+        raise UserError(
             f"hidden.shape={tuple(hidden.shape)} does not fit {kind} dropout: "
             f"it must be {shape}, or the same without B"
         )

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from dropout.base import DropoutOutput, Site
 from dropout.checks import check_p, check_slot
 
@@ -38,7 +39,7 @@ class DropPath(nn.Module):
         self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
     ) -> DropoutOutput:
         if hidden.dim() < 1:
-            raise ValueError(
+            raise UserError(
                 "hidden.shape=() does not fit drop_path dropout: it must be (B, ...), "
                 "because whole samples are dropped"
             )

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 
 def fourier_mask(attended: Tensor, shift: Tensor, amplitudes: Tensor) -> Tensor:
     """M = 1/2 + 1/2 sum_k a_k cos(k (A + B)), k = 1 .. K, in [0, 1] and in float32 at least.
@@ -31,7 +33,7 @@ class FourierMap(nn.Module):
     def __init__(self, n_harmonics: int) -> None:
         super().__init__()
         if n_harmonics < 1:
-            raise ValueError(f"n_harmonics={n_harmonics} must be at least 1: 1 is the cosine alone")
+            raise UserError(f"n_harmonics={n_harmonics} must be at least 1: 1 is the cosine alone")
         self.amplitudes = nn.Parameter(torch.eye(n_harmonics)[0])
 
     def forward(self, attended: Tensor, shift: Tensor) -> Tensor:

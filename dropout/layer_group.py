@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from dropout.base import DropoutOutput, Site
 from dropout.checks import HEADS, check_p, check_rank, check_slot
 
@@ -38,7 +39,7 @@ class LayerGroupDropout(nn.Module):
         )
         if groups < 1 or site.n_head % groups:
             divisors = [str(n) for n in range(1, site.n_head + 1) if site.n_head % n == 0]
-            raise ValueError(
+            raise UserError(
                 f"groups={groups} must divide n_head={site.n_head}, so that all are of a size: "
                 f"use {', '.join(divisors)}"
             )

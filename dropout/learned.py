@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from dropout.base import DropoutOutput, Site
 from dropout.penalties import MaskPenalty
 from dropout.rounding import StochasticRounding, threshold
@@ -159,29 +160,29 @@ class LearnedDropout(nn.Module):
 
 def _check(site: Site, n_head: int, shift_init: float, mask_from: str, detach: str) -> None:
     if site.slot in ("attention", "attention_heads"):
-        raise ValueError(
+        raise UserError(
             f"learned dropout does not fit slot {site.slot}: it needs (B, T, channels); "
             "use attention_output instead"
         )
     if n_head < 1 or site.width % n_head:
-        raise ValueError(
+        raise UserError(
             f"n_head={n_head} must divide the {site.width} channels at slot {site.slot}: "
             "each head attends with an equal share of them"
         )
     if not 0 <= shift_init <= math.pi + 1e-4:  # a hand-typed 3.1416 is pi
-        raise ValueError(
+        raise UserError(
             f"shift_init={shift_init} must be in [0, pi]: 0 starts with M near 1, pi with M near 0"
         )
     allowed = {"input": ("none", "input"), "embedding": ("none", "embedding", "output")}
     if mask_from not in allowed:
-        raise ValueError(f"mask_from={mask_from!r} must be one of {', '.join(allowed)}")
+        raise UserError(f"mask_from={mask_from!r} must be one of {', '.join(allowed)}")
     if detach not in allowed[mask_from]:
-        raise ValueError(
+        raise UserError(
             f"detach={detach!r} must be one of {', '.join(allowed[mask_from])} "
             f"with mask_from={mask_from}"
         )
     if mask_from == "embedding" and site.width != site.n_embd:
-        raise ValueError(
+        raise UserError(
             f"mask_from=embedding makes masks of {site.n_embd} channels, but slot {site.slot} has "
             f"{site.width}: use mask_from=input there"
         )

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from dropout.checks import check_p
 
 
@@ -61,7 +62,7 @@ def block_mask(shape: torch.Size, number_replaced: int, device: torch.device) ->
 def check_block_shape(blocks: Tensor) -> None:
     """Raises ValueError unless `blocks` is (D, H, H) or (N, D, H, H)."""
     if blocks.dim() not in (3, 4) or blocks.size(-1) != blocks.size(-2):
-        raise ValueError(
+        raise UserError(
             f"blocks has shape {tuple(blocks.shape)}: it must be (D, H, H) or (N, D, H, H), "
             "square blocks in the last two dimensions"
         )

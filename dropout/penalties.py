@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+
 
 class MaskPenalty:
     """A weighted sum of penalties on the unrounded mask M, each a mean over all its elements.
@@ -18,7 +20,7 @@ class MaskPenalty:
         self.weights = {"squared": squared, "linear": linear, "entropy": entropy}
         for name, weight in self.weights.items():
             if weight < 0:
-                raise ValueError(f"{name}={weight} must not be negative: it weighs a penalty")
+                raise UserError(f"{name}={weight} must not be negative: it weighs a penalty")
 
     @property
     def only_squared(self) -> bool:

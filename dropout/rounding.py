@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from ops.random import bernoulli
 
 
@@ -59,7 +60,7 @@ class SigmoidRounding:
 
     def __init__(self, slope: float = 60.0, correct: bool = False) -> None:
         if not slope > 0:
-            raise ValueError(f"slope={slope} must be positive: it is the steepness of the sigmoid")
+            raise UserError(f"slope={slope} must be positive: it is the steepness of the sigmoid")
         self.slope = slope
         self.correct = correct
 

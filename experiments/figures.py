@@ -16,6 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.errors import UserError
 from experiments.formats import signed
 from experiments.runs import RESULTS, RowRuns, Table, compared_with
 from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
@@ -252,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def write(table: Table) -> list[Path]:
         if not table.finished:
-            raise ValueError(f"table {table.spec.name!r} has no finished run: nothing to draw")
+            raise UserError(f"table {table.spec.name!r} has no finished run: nothing to draw")
         return draw(table, arguments.out or RESULTS / "figures", arguments.format)
 
     return answer(options, arguments, write)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from common.errors import UserError
 from experiments.records import Record
 
 # Records that differ in one of these measure different things and never share a table.
@@ -36,18 +37,18 @@ def check_comparable(records: Sequence[Record], scale: str | None = None) -> Non
     for what, path in IDENTITY.items():
         groups = _by_value((record, record.get(path)) for record in finished)
         if len(groups) > 1:
-            raise ValueError(
+            raise UserError(
                 f"records that differ in their {what} (`{path}`) cannot share a table: "
                 f"{_describe(groups)}; run the odd ones again as the others were, or move them away"
             )
     for row in sorted({record.row for record in finished}):
         for setting, groups in config_differences([r for r in finished if r.row == row]):
-            raise ValueError(
+            raise UserError(
                 f"the seeds of row {row!r} differ in `{setting}` and are not one row: "
                 f"{_describe(groups)}; run the odd ones again as the others were"
             )
     if finished and scale not in (None, finished[0].get("config.scale")):
-        raise ValueError(
+        raise UserError(
             f"scale={finished[0].get('config.scale')!r} must be {scale!r} in this table: "
             f"{finished[0].name} belongs to another (--list names them)"
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from common.errors import UserError
+
 SCHEMA = 1
 STATUSES = ("finished", "failed", "interrupted", "running")
 
@@ -117,7 +119,7 @@ def read_records(folder: Path) -> list[Record]:
         record = read_record(path, path.relative_to(folder))
         twin = records.setdefault((record.row, record.seed), record)
         if twin is not record:
-            raise ValueError(
+            raise UserError(
                 f"{twin.name} and {record.name} are both row {record.row!r}, seed {record.seed}: "
                 "a table takes one run of each; move one of them away"
             )
@@ -128,20 +130,20 @@ def read_record(path: Path, name: Path) -> Record:
     """The record at `path`; `name`, `<row>/seed<k>...`, must agree with what it says."""
     content = _parse(path)
     if content.get("schema") != SCHEMA:
-        raise ValueError(
+        raise UserError(
             f"{path}: schema={content.get('schema')!r} must be {SCHEMA}: "
             "the record was written by another version; run it again"
         )
     _check_entries(path, content, _EVERY_RECORD)
     if content["status"] not in STATUSES:
-        raise ValueError(f"{path}: status={content['status']!r} must be one of {STATUSES}")
+        raise UserError(f"{path}: status={content['status']!r} must be one of {STATUSES}")
     if content["status"] == "finished":
         _check_entries(path, content, _FINISHED_RECORD)
         _check_entries(path, content, _OPTIONAL)
         _check_curve(path, content["curve"])
     row, seed = name.parts[0], re.match(r"seed(\d+)", name.parts[1])
     if seed is None or (content["row"], content["seed"]) != (row, int(seed[1])):
-        raise ValueError(
+        raise UserError(
             f"{path}: the record says row={content['row']!r}, seed={content['seed']}, which its "
             "place does not: records lie at <row>/seed<k>.json; move it where it belongs"
         )
@@ -152,9 +154,9 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: not a readable JSON record ({error}); run it again") from error
+        raise UserError(f"{path}: not a readable JSON record ({error}); run it again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a record must be a JSON object, this is {_kind(content)}")
+        raise UserError(f"{path}: a record must be a JSON object, this is {_kind(content)}")
     return content
 
 
@@ -166,22 +168,22 @@ def _check_entries(path: Path, content: Any, rules: Mapping[str, tuple[type, ...
                 value = None
                 if NoneType in types:
                     break
-                raise ValueError(f"{path}: `{entry}` is missing: a record must have it")
+                raise UserError(f"{path}: `{entry}` is missing: a record must have it")
             value = value[key]
         # bool is an int to Python, not to a table.
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             # Where any number will do, the integer goes without saying.
             kinds = [kind for kind in types if kind is not int or float not in types]
             wanted = " or ".join(_NAMES[kind] for kind in kinds)
-            raise ValueError(f"{path}: `{entry}` is {_kind(value)}, it must be {wanted}")
+            raise UserError(f"{path}: `{entry}` is {_kind(value)}, it must be {wanted}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{path}: `{entry}`={value} must be finite: the run is not a result")
+            raise UserError(f"{path}: `{entry}`={value} must be finite: the run is not a result")
 
 
 def _check_curve(path: Path, curve: list[Any]) -> None:
     for index, point in enumerate(curve):
         if not isinstance(point, dict):
-            raise ValueError(f"{path}: `curve[{index}]` is {_kind(point)}, it must be an object")
+            raise UserError(f"{path}: `curve[{index}]` is {_kind(point)}, it must be an object")
         _check_entries(path, point, {"step": (int,), "val/loss_nats": _NUMBER})
 
 

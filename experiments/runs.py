@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.errors import UserError
 from experiments.mixing import check_comparable
 from experiments.records import Record, read_records
 from experiments.spec import Comparison, Row, TableSpec
@@ -80,7 +81,7 @@ def load_table(spec: TableSpec, folder: Path | None = None) -> Table:
     rows = {row.name: _row_runs(row, records) for row in spec.rows}
     table = Table(spec, rows, tuple(record for record in records if record.row not in rows))
     if len(table.strangers) == len(records):
-        raise ValueError(
+        raise UserError(
             f"runs={folder} holds no record of table {spec.name!r}: make them with "
             f"`{spec.command}`, or say with --runs where they are"
         )

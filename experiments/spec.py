@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from common.errors import UserError
+
 FOLDER = Path(__file__).parent
 
 
@@ -91,7 +93,7 @@ def load_spec(table: str) -> TableSpec:
     path = Path(table) if table.endswith(".yaml") else FOLDER / f"{table}.yaml"
     if not path.is_file() or path.stem.startswith("_"):
         names = ", ".join(table_names())
-        raise ValueError(f"table={table!r} must be one of {names}, or the path of a .yaml file")
+        raise UserError(f"table={table!r} must be one of {names}, or the path of a .yaml file")
     content = _read(path)
     content["name"] = path.stem
     content["rows"] = tuple(
@@ -109,9 +111,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable YAML ({' '.join(str(error).split())})") from error
+        raise UserError(f"{path}: not readable YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a table's file must hold keys and values")
+        raise UserError(f"{path}: a table's file must hold keys and values")
     base = content.pop("extends", None)
     return content if base is None else {**_read(path.parent / str(base)), **content}
 
@@ -119,7 +121,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _listed(entries: Any, path: Path) -> list[dict[str, Any]]:
     entries = entries or []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"{path}: {entries!r} must be a list of mappings")
+        raise UserError(f"{path}: {entries!r} must be a list of mappings")
     return entries
 
 
@@ -134,27 +136,27 @@ def _build(kind: type[Built], entry: dict[str, Any], path: Path) -> Built:
     names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
     for key in entry:
         if key not in names:
-            raise ValueError(f"{path}: {key!r} is not a key of a {kind.__name__}: {names} are")
+            raise UserError(f"{path}: {key!r} is not a key of a {kind.__name__}: {names} are")
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
     try:
         return kind(**values)
     except TypeError as error:
-        raise ValueError(f"{path}: a {kind.__name__} lacks an entry ({error})") from error
+        raise UserError(f"{path}: a {kind.__name__} lacks an entry ({error})") from error
 
 
 def _check(spec: TableSpec, path: Path) -> None:
     names = [row.name for row in spec.rows]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"{path}: rows={names} must be some, and each once")
+        raise UserError(f"{path}: rows={names} must be some, and each once")
     spoken_of = [name for claim in spec.claims for name in (claim.lower, claim.higher)]
     for comparison in spec.comparisons:
         if (comparison.against is None) == (not comparison.best_of):
-            raise ValueError(f"{path}: a comparison must have `against` or `best_of`, and not both")
+            raise UserError(f"{path}: a comparison must have `against` or `best_of`, and not both")
         spoken_of += [*comparison.best_of, *comparison.rows]
         spoken_of += [comparison.against] if comparison.against else []
     for name in spoken_of:
         if name not in names:
-            raise ValueError(f"{path}: {name!r} is not one of its rows: {names} are")
+            raise UserError(f"{path}: {name!r} is not one of its rows: {names} are")
     for claim in spec.claims:
         if claim.metric not in ("train", "val", "ones"):
-            raise ValueError(f"{path}: metric={claim.metric!r} must be train, val or ones")
+            raise UserError(f"{path}: metric={claim.metric!r} must be train, val or ones")

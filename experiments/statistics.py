@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from common.errors import UserError
+
 ALPHA = 0.05
 LEVEL = 1 - ALPHA
 MIN_SEEDS = 3  # below, no p and no direction: too few to correct for a long table
@@ -48,10 +50,10 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     Raises ValueError for no values and for a level outside (0, 1).
     """
     if not 0 < level < 1:
-        raise ValueError(f"level={level} must be in (0, 1): it is the interval's coverage")
+        raise UserError(f"level={level} must be in (0, 1): it is the interval's coverage")
     n = len(values)
     if n == 0:
-        raise ValueError("values=[] must hold at least one number: an empty row has no mean")
+        raise UserError("values=[] must hold at least one number: an empty row has no mean")
     mean = math.fsum(values) / n
     if n == 1:
         return Interval(mean, None, None, None, 1)
@@ -114,5 +116,5 @@ def root_mean_square(values: Iterable[float]) -> float:
     """The typical size of standard errors: sqrt(mean(x^2)); variances average, errors don't."""
     squares = [value**2 for value in values]
     if not squares:
-        raise ValueError("values=[] must hold at least one number: nothing has no typical size")
+        raise UserError("values=[] must hold at least one number: nothing has no typical size")
     return math.sqrt(math.fsum(squares) / len(squares))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments import sections
-from experiments.provenance import head
+from experiments.heading import head
 from experiments.reproduction import beside_published, reproduction
 from experiments.runs import RESULTS, Table, load_table
 from experiments.spec import load_spec, table_names

@@ -16,7 +16,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins._jobs import Job, job_environment
+from cli.sweep.jobs import Job, job_environment
+from common.errors import UserError
 
 # What makes a sweep of a command line; left out, the same line runs one job.
 SWEEP_OVERRIDES = (
@@ -38,7 +39,7 @@ class ProcessLauncher(Launcher):
 
     def __init__(self, workers: int = 1) -> None:
         if type(workers) is not int or workers < 1:
-            raise ValueError(
+            raise UserError(
                 f"hydra.launcher.workers={workers} must be a whole number of at least 1: "
                 "it is how many jobs run at a time"
             )
@@ -53,8 +54,8 @@ class ProcessLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         # Plugins are imported at every start, also of `--help`: only a sweep pays for rich.
-        from hydra_plugins._report import Report
-        from hydra_plugins._sweep import Sweep
+        from cli.sweep.report import Report
+        from cli.sweep.sweep import Sweep
 
         folder = Path(self.config.hydra.sweep.dir)
         environment = job_environment(self.workers)

@@ -9,13 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from data.batches import Batches
 from data.prepare import prepare
 from data.tokenizer import load_tokenizer
 from inspection.observe import observe
 from model.gpt import GPT
+from tracking.load import load_run
 from training.device import Machine
-from training.load import load_run
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def load_subject(
     run = load_run(directory, which, device)
     cfg, machine, model = run.cfg, run.machine, run.model
     if n_window < 2:
-        raise ValueError(f"windows={n_window} must be at least 2: masks of two texts are compared")
+        raise UserError(f"windows={n_window} must be at least 2: masks of two texts are compared")
     data = prepare(cfg.data, cfg.model.block_size)
     tokenizer = load_tokenizer(cfg.model.vocab_size)
     validation = data.tokens("val")
     tokens = validation[: cfg.model.block_size].tolist() if text is None else tokenizer.encode(text)
     if len(tokens) < 2:
-        raise ValueError(f"text={text!r} has {len(tokens)} tokens: give at least two")
+        raise UserError(f"text={text!r} has {len(tokens)} tokens: give at least two")
     tokens = tokens[: cfg.model.block_size]
     batches = Batches(validation, cfg.model.block_size, machine.device)
     windows, targets = batches.gather(batches.window_starts(n_window, cfg.seed, "inspect"))
@@ -91,12 +92,12 @@ def choose_module(model: GPT, tokens: Tensor, machine: Machine, module: str | No
     """`module` if it has a mask; without one, the last that has."""
     having = observe(model, tokens, machine, training=True)
     if not having:
-        raise ValueError(
+        raise UserError(
             "this run has no dropout with a mask to look at: train one, for example with "
             "dropout=standard or dropout=learned"
         )
     if module is not None and module not in having:
-        raise ValueError(f"module={module} has no mask: take one of {', '.join(having)}")
+        raise UserError(f"module={module} has no mask: take one of {', '.join(having)}")
     return module or list(having)[-1]
 
 
@@ -110,5 +111,5 @@ def read_metrics(directory: Path) -> list[Mapping[str, float]]:
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is damaged: line {number} is not JSON") from error
+            raise UserError(f"{path} is damaged: line {number} is not JSON") from error
     return lines

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from dropout.base import DropoutOutput, Site
 from model.slots import BLOCK_SLOTS, DropoutFactory, Drops, check_slots, fill
 from ops.attention import causal_attention
@@ -30,9 +31,9 @@ class GPTConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1")
+                raise UserError(f"model.{name}={getattr(self, name)} must be at least 1")
         if self.n_embd % self.n_head:
-            raise ValueError(
+            raise UserError(
                 f"model.n_head={self.n_head} must divide model.n_embd={self.n_embd}: "
                 "each head gets an equal share of the channels"
             )
@@ -41,7 +42,7 @@ class GPTConfig:
             "attention": ("auto", "plain", "fused"),
         }.items():
             if getattr(self, name) not in choices:
-                raise ValueError(
+                raise UserError(
                     f"model.{name}={getattr(self, name)} must be one of {', '.join(choices)}"
                 )
 
@@ -191,7 +192,7 @@ class GPT(nn.Module):
         askers = [m for m in self.modules() if getattr(m, "wants_mask_source", False)]
         detach = {getattr(m, "detach_mask_source", False) for m in askers}
         if len(detach) > 1:
-            raise ValueError(
+            raise UserError(
                 "the slots that share the precomputed masks differ in detach: give all of them "
                 "detach=embedding, or none of them"
             )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from dropout.base import Dropout, DropoutOutput, Site
 
 BLOCK_SLOTS = (
@@ -25,14 +26,14 @@ def check_slots(factories: Mapping[str, DropoutFactory]) -> None:
     """ValueError where a slot is named that no model has."""
     for name in factories:
         if name not in SLOTS:
-            raise ValueError(f"{name} is not a dropout slot; the slots are {', '.join(SLOTS)}")
+            raise UserError(f"{name} is not a dropout slot; the slots are {', '.join(SLOTS)}")
 
 
 def fill(factories: Mapping[str, DropoutFactory], sites: Mapping[str, Site]) -> nn.ModuleDict:
     """Build the dropout of each site that `factories` has one for, but for identities."""
     modules = nn.ModuleDict({s: factories[s](site) for s, site in sites.items() if s in factories})
     if "attention" in modules and not hasattr(modules["attention"], "attention_p"):
-        raise ValueError(
+        raise UserError(
             f"{type(modules['attention']).__name__} does not fit slot attention, whose fused kernel "
             "takes only a rate: use none or standard there, or the slot attention_output"
         )

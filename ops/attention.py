@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.errors import UserError
 from ops import native
 from ops.dropout import dropout
 
@@ -20,7 +21,7 @@ def causal_attention(qkv: Tensor, n_head: int, p: float = 0.0, fused: bool | Non
     (`kernels/attention.cpp`) where it could be compiled, or else plain products.
     """
     if qkv.ndim != 3 or qkv.shape[-1] % (3 * n_head):
-        raise ValueError(
+        raise UserError(
             f"qkv {tuple(qkv.shape)} must be (B, T, 3 C) with C a multiple of n_head={n_head}"
         )
     if fused is None and native.usable(qkv) and native.attends_in(qkv.dtype) and p < 1:

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from cli.config import check_config, register_schema
 from ops import native
-from training.config import check_config, register_schema
 from training.state import TrainState
 from training.step import train_step
 

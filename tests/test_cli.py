@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.cli import run_cli
+from cli.errors import run_cli
 
 REPOSITORY = Path(__file__).parents[1]
 

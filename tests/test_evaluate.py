@@ -67,7 +67,7 @@ def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(
 
 
 def test_only_the_code_that_trained_a_run_adds_to_its_record(run, monkeypatch, capsys):
-    monkeypatch.setattr("training.provenance.code_hash", lambda: "0" * 64)
+    monkeypatch.setattr("tracking.provenance.code_hash", lambda: "0" * 64)
     with pytest.raises(ValueError, match="one run's numbers come from one code"):
         ask(monkeypatch, capsys, "--run", run, "--split", "test", "--record")
 

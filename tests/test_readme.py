@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from training.config import check_config, register_schema
+from cli.config import check_config, register_schema
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,6 +24,9 @@ KEPT = (
     "data",
     "training",
     "hydra_plugins",
+    "cli",
+    "common",
+    "tracking",
     "tests",
 )
 TINY = ("steps=2", "model.n_layer=1", "model.n_embd=16", "batch_size=4", "micro_batch_size=4",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from common.errors import UserError
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -41,12 +43,12 @@ def choose_machine(device: str = "auto", dtype: str = "auto") -> Machine:
     ValueError for an unknown name, and for a GPU or a bfloat16 GPU that is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={device} must be one of auto, cpu, cuda")
+        raise UserError(f"device={device} must be one of auto, cpu, cuda")
     if dtype not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"dtype={dtype} must be one of auto, float32, bfloat16")
+        raise UserError(f"dtype={dtype} must be one of auto, float32, bfloat16")
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
-        raise ValueError("device=cuda, but torch sees no GPU here: use device=cpu or device=auto")
+        raise UserError("device=cuda, but torch sees no GPU here: use device=cpu or device=auto")
     chosen = "cuda" if has_gpu and device != "cpu" else "cpu"
     fast = _multiplies_bfloat16_fast(chosen)
     if dtype == "auto":

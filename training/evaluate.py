@@ -12,12 +12,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from common.errors import UserError
+from common.streams import stream_seed
 from data.batches import Batches
 from data.prepare import TokenData
-from data.streams import stream_seed
 from model.gpt import GPT, GPTOutput
+from ops.head import token_losses
 from training.device import Machine
-from training.loss import token_losses
 
 
 class Evaluable(Protocol):
@@ -71,7 +72,7 @@ def run_windows(
     """
     cfg = run.cfg
     if split not in run.batches:
-        raise ValueError(f"the data has no split {split}; it has {', '.join(run.batches)}")
+        raise UserError(f"the data has no split {split}; it has {', '.join(run.batches)}")
     batches = run.batches[split]
     starts = batches.window_starts(windows, cfg.seed, f"evaluate {split}")
     # Only training-mode draws, and attention dropout left on, use this noise.

@@ -6,10 +6,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from data.streams import stream_seed
+from cli.instantiate import instantiate, read_config
+from common.errors import UserError
+from common.streams import stream_seed
 from model.adapters import apply_adapters, base_tensors
-from training.checkpoint import best_checkpoint
-from training.instantiate import instantiate, read_config
+from tracking.checkpoint import best_checkpoint
 
 
 def add_adapters(model: nn.Module, cfg: DictConfig) -> None:
@@ -21,7 +22,7 @@ def add_adapters(model: nn.Module, cfg: DictConfig) -> None:
     if cfg.adapter.layer is None:
         return
     if cfg.init_from is None:
-        raise ValueError(
+        raise UserError(
             f"adapter={cfg.adapter.name} needs a trained model, for it freezes all else: "
             "init_from=RUN_DIR"
         )
@@ -39,16 +40,16 @@ def load_base(model: nn.Module, cfg: DictConfig) -> None:
         return
     directory = Path(cfg.init_from)
     if not (directory / "config.yaml").is_file():
-        raise ValueError(f"init_from={directory} is not a run's directory: it has no config.yaml")
+        raise UserError(f"init_from={directory} is not a run's directory: it has no config.yaml")
     base = read_config(directory / "config.yaml")
     if base.adapter.layer is not None:
-        raise ValueError(
+        raise UserError(
             f"init_from={directory} was trained with adapter={base.adapter.name}: start from the run "
             f"that it adapted, init_from={base.init_from}"
         )
     checkpoint = best_checkpoint(directory / "checkpoints")
     if checkpoint is None:
-        raise ValueError(f"init_from={directory} has no best checkpoint yet: let the run go on")
+        raise UserError(f"init_from={directory} has no best checkpoint yet: let the run go on")
     copy_weights(checkpoint.tensors, base_tensors(model), what=f"init_from={directory}", base=base)
 
 
@@ -63,7 +64,7 @@ def copy_weights(
         if name not in ours or name not in theirs or ours[name].shape != theirs[name].shape
     )
     if differing:
-        raise ValueError(
+        raise UserError(
             f"{what} is of another model ({len(differing)} tensors differ, first {differing[0]}): it "
             f"was trained with dropout={base.dropout.name}, model={dict(base.model)}; give this run "
             "the same"

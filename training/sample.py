@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from model.gpt import GPT
 from training.device import Machine
 
@@ -51,15 +52,15 @@ def _check(
     model: GPT, prompt: list[int], n_tokens: int, temperature: float, top_k: int | None
 ) -> None:
     if not prompt:
-        raise ValueError("the prompt is empty: give at least one token to go on from")
+        raise UserError("the prompt is empty: give at least one token to go on from")
     if max(prompt) >= model.cfg.vocab_size:
-        raise ValueError(
+        raise UserError(
             f"the prompt has token {max(prompt)}, and the model knows {model.cfg.vocab_size}: "
             "encode it with the run's own tokenizer"
         )
     if n_tokens < 1:
-        raise ValueError(f"n_tokens={n_tokens} must be at least 1")
+        raise UserError(f"n_tokens={n_tokens} must be at least 1")
     if not temperature >= 0:
-        raise ValueError(f"temperature={temperature} must not be negative")
+        raise UserError(f"temperature={temperature} must not be negative")
     if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k={top_k} must be at least 1")
+        raise UserError(f"top_k={top_k} must be at least 1")

@@ -11,15 +11,16 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from cli.instantiate import instantiate
+from common.errors import UserError
 from data.batches import Batches
 from data.prepare import TokenData, prepare
 from model.gpt import GPT, GPTConfig
 from model.init import init_weights
 from model.slots import SLOTS
-from training.checkpoint import Checkpoint, checkpoint_name, write_checkpoint
+from tracking.checkpoint import Checkpoint, checkpoint_name, write_checkpoint
 from training.device import Machine, choose_machine, keep_freed_memory
 from training.finetune import add_adapters, load_base
-from training.instantiate import instantiate
 from training.optimizer import build_optimizer
 
 
@@ -131,7 +132,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"these weights are of another model: {error}") from None
+        raise UserError(f"these weights are of another model: {error}") from None
 
 
 def _batches(data: TokenData, split: str, cfg: Any, machine: Machine) -> Batches:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from data.streams import stream_seed
-from training.loss import head_loss
+from common.streams import stream_seed
+from ops.head import head_loss
 from training.schedule import learning_rate, penalty_weight
 from training.state import TrainState
 

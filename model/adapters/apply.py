@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from model.adapters.base import Adapter
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -44,7 +45,7 @@ def merge_adapters(model: Model) -> Model:
     """
     adapters = [(name, m) for name, m in model.named_modules() if isinstance(m, Adapter)]
     if not adapters:
-        raise ValueError(
+        raise UserError(
             f"{type(model).__name__} has no adapter to merge: apply_adapters puts them in"
         )
     for name, adapter in adapters:
@@ -73,10 +74,10 @@ def target_names(model: nn.Module, targets: Sequence[str]) -> list[str]:
     linear_names = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
     valid = sorted({re.sub(r"^.*\.\d+\.", "", name) for name in linear_names})
     if not targets:
-        raise ValueError(f"targets is empty: name the linear layers to adapt, from {valid}")
+        raise UserError(f"targets is empty: name the linear layers to adapt, from {valid}")
     for target in targets:
         if not any(ends_with(name, target) for name in linear_names):
-            raise ValueError(f"targets: {target!r} ends no linear layer's name: take from {valid}")
+            raise UserError(f"targets: {target!r} ends no linear layer's name: take from {valid}")
     return [name for name in linear_names if any(ends_with(name, t) for t in targets)]
 
 

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 
 class Adapter(nn.Module, ABC):
     """Stands where `base_layer` stood: same input, same output shape, few parameters of its own.
@@ -28,7 +30,7 @@ class Adapter(nn.Module, ABC):
 def check_linear(base_layer: nn.Module | None, user: str) -> nn.Linear:
     """`base_layer`, if it is a linear layer; ValueError if it is none or of another kind."""
     if not isinstance(base_layer, nn.Linear):
-        raise ValueError(
+        raise UserError(
             f"base_layer={type(base_layer).__name__} must be an nn.Linear: "
             f"{user} works on a weight of shape (out_features, in_features)"
         )

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from model.adapters.base import Adapter, linear_with_weight
 
 
@@ -122,7 +123,7 @@ class LoRADropAdapter(Adapter):
 
     def merge(self) -> nn.Linear:
         if not isinstance(self.base_layer, nn.Linear):
-            raise ValueError(
+            raise UserError(
                 f"base_layer={type(self.base_layer).__name__} must be an nn.Linear to merge into: "
                 "only a layer that is one weight matrix can take in B A; merge the inner layer first"
             )
@@ -144,7 +145,7 @@ def layer_features(base_layer: nn.Module | None) -> tuple[int, int]:
     in_features = getattr(base_layer, "in_features", None)
     out_features = getattr(base_layer, "out_features", None)
     if in_features is None or out_features is None:
-        raise ValueError(
+        raise UserError(
             f"base_layer={type(base_layer).__name__} must be a layer with in_features and "
             "out_features, such as nn.Linear: the branch has to match them"
         )
@@ -161,16 +162,16 @@ def check_lora(
 ) -> None:
     """Raises ValueError for a value out of its range, naming the range."""
     if not 1 <= rank <= min(in_features, out_features):
-        raise ValueError(
+        raise UserError(
             f"rank={rank} must be in [1, {min(in_features, out_features)}]: a weight of shape "
             f"({out_features}, {in_features}) has no higher rank"
         )
     if not 0.0 <= dropout_rate < 1.0:
-        raise ValueError(
+        raise UserError(
             f"dropout_rate={dropout_rate} must be in [0, 1): it is the probability of dropping a "
             "component, and kept ones are scaled by 1 / (1 - dropout_rate)"
         )
     if alpha == 0:
-        raise ValueError("alpha=0 must not be 0: it scales the branch; negative means alpha = rank")
+        raise UserError("alpha=0 must not be 0: it scales the branch; negative means alpha = rank")
     if component not in ("output", "rank"):
-        raise ValueError(f"component={component!r} must be 'output' or 'rank'")
+        raise UserError(f"component={component!r} must be 'output' or 'rank'")

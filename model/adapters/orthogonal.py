@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from model.adapters.base import Adapter, check_linear, linear_with_weight
 
 
@@ -136,7 +137,7 @@ def count_blocks(in_features: int, block_size: int) -> int:
     """D = in_features / H; ValueError unless H, at least 2, divides in_features."""
     if block_size < 2 or in_features % block_size != 0:
         divisors = [size for size in range(2, in_features + 1) if in_features % size == 0]
-        raise ValueError(
+        raise UserError(
             f"block_size={block_size} must divide the layer's in_features={in_features} and be at "
             f"least 2: take one of {divisors}"
         )
@@ -146,9 +147,9 @@ def count_blocks(in_features: int, block_size: int) -> int:
 def check_butterfly(n_block: int, block_size: int, n_butterfly_factor: int) -> None:
     """Raises ValueError unless N stages can pair the half-blocks of D blocks."""
     if n_butterfly_factor < 1:
-        raise ValueError(f"n_butterfly_factor={n_butterfly_factor} must be at least 1 (1 is OFT)")
+        raise UserError(f"n_butterfly_factor={n_butterfly_factor} must be at least 1 (1 is OFT)")
     if n_butterfly_factor > 1 and (block_size % 2 or n_block % 2 ** (n_butterfly_factor - 1)):
-        raise ValueError(
+        raise UserError(
             f"n_butterfly_factor={n_butterfly_factor} with block_size={block_size} and {n_block} "
             f"blocks: block_size must be even and 2^(n_butterfly_factor - 1) must divide the number "
             "of blocks; take another block_size or fewer factors"
@@ -163,12 +164,12 @@ def check_block_dropout(
     if module_dropout is None or p == 0.0:
         return
     if n_butterfly_factor == 1 and n_block == 1:
-        raise ValueError(
+        raise UserError(
             f"module_dropout.p={p} with 1 block drops nothing: a single block is left alone; take a "
             "smaller block_size or p=0"
         )
     if module_dropout.number_replaced(n_block) == 0:
-        raise ValueError(
+        raise UserError(
             f"module_dropout.p={p} with {n_block} blocks drops nothing: int(p * {n_block}) = 0; take "
             f"p >= {1 / n_block:.3g} or a smaller block_size"
         )

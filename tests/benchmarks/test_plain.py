@@ -11,7 +11,7 @@ from benchmarks.contender import Spec, Stepper, compose_config
 from benchmarks.plain import PlainConfig, PlainGPT, PlainTrainer, load_weights
 from data.batches import Batches
 from ops import native
-from training.loss import head_loss
+from ops.head import head_loss
 from training.state import build_model
 
 SMALL = (
@@ -113,7 +113,7 @@ def test_a_hundred_learned_steps_by_the_kernels_and_by_their_parts(
     compiled = losses()
     for module in ("attention", "gelu", "learned_mask", "linear"):
         monkeypatch.setattr(f"ops.{module}.native", SimpleNamespace(usable=lambda _: False))
-    monkeypatch.setattr("training.loss.native", SimpleNamespace(usable=lambda _: False))
+    monkeypatch.setattr("ops.head.native", SimpleNamespace(usable=lambda _: False))
     parts = losses()
     assert compiled[-1] < 0.7 * compiled[0]
     assert not compiled.equal(parts)

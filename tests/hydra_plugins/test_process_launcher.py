@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hydra_plugins._jobs import THREADS
+from cli.sweep.jobs import THREADS
 from hydra_plugins.process_launcher import log_name
 
 REPOSITORY = Path(__file__).parents[2]

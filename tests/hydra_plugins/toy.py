@@ -10,7 +10,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from training.cli import run_cli
+from cli.errors import run_cli
 
 INTERRUPTED = 75
 

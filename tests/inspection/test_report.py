@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import inspect_masks
+from cli.config import register_schema
 from inspection.report import all_sections
 from inspection.subject import Subject, choose_module, load_subject, read_metrics
 from model.gpt import GPT, GPTConfig
-from training.config import register_schema
 from training.state import TrainState
 
 ROOT = Path(__file__).parents[2]

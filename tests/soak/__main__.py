@@ -21,7 +21,7 @@ import torch
 
 from tests.soak.faults import TOO_LATE, Trial, killed_at_random, sorts
 from tests.soak.runs import Nursery, ending, training_s
-from training import provenance
+from tracking import provenance
 
 LOST = "lost"
 

@@ -24,7 +24,7 @@ from tests.soak.runs import (
     run_directory,
     wait_for_line,
 )
-from training.checkpoint import FACTS, MANIFEST, TENSORS, latest_checkpoint
+from tracking.checkpoint import FACTS, MANIFEST, TENSORS, latest_checkpoint
 
 INTERRUPTED, NON_FINITE, USER_ERROR, MACHINE_ERROR = 75, 3, 2, 1
 TOO_LATE = "SIGKILL that came too late"

@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
+import tracking.report
 import training.evaluate
-import training.report
 import training.step
-from training import files
+from common import files
 from training.state import TrainState
 
 PHASES: dict[str, tuple[Any, str]] = {
     "step": (training.step, "train_step"),
     "evaluation": (training.evaluate, "evaluate"),
     "saving": (TrainState, "save"),
-    "sampling": (training.report, "sample_text"),
+    "sampling": (tracking.report, "sample_text"),
 }
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import best_checkpoint, latest_checkpoint
-from training.files import sha256_of
+from common.files import sha256_of
+from tracking.checkpoint import best_checkpoint, latest_checkpoint
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12

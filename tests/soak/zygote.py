@@ -17,9 +17,9 @@ import datasets  # noqa: F401
 import torch
 import torch._dynamo  # torch.optim imports it at first use
 
-import training.load
-import training.record
-import training.report  # noqa: F401
+import tracking.load
+import tracking.record
+import tracking.report  # noqa: F401
 from data.tokenizer import load_tokenizer
 from tests.soak import plants
 

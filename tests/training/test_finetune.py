@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from cli.config import register_schema
 from model.adapters import base_tensors
 from model.flops import training_flops_per_token
-from training.checkpoint import latest_checkpoint
-from training.config import register_schema
-from training.load import load_run
+from tracking.checkpoint import latest_checkpoint
+from tracking.load import load_run
 from training.state import TrainState
 from training.step import train_step
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoint import read_checkpoint
+from tracking.checkpoint import read_checkpoint
 from training.evaluate import evaluate
 from training.state import TrainState
 from training.step import train_step

@@ -1,0 +1,135 @@
+"""What a person reads when a command cannot be carried out: a line or two, and an exit code.
+
+A misspelt choice, group, key or value, and a ValueError raised by this project, are the person's to
+mend: `error: ...`, exit code 2. A machine that is out of space or memory: `error: ...`, 1. Anything
+else is a bug of ours and keeps its traceback; with HYDRA_FULL_ERROR=1 in the environment all do.
+"""
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from cli.spelling import FOLDERS, groups, unknown_choice, unknown_key
+from common.errors import FAILED, INTERRUPTED, MISTAKEN, UserError
+
+# As the person set it: `run_cli` borrows the variable.
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def run_cli(main: Callable[[], object]) -> None:
+    """Call `main`, an entry point; print what the person can mend, and exit."""
+    if WANTS_TRACEBACK:
+        main()
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on and prints nothing
+    try:
+        main()
+    except Exception as error:
+        message, code = explain(error), MISTAKEN
+        if message is None:
+            message, code = explain_machine(error), FAILED
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(code)
+    except KeyboardInterrupt:  # before or after the steps, which see to it themselves
+        print("interrupted; the same command goes on or begins again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+
+
+def explain(error: BaseException) -> str | None:
+    """What the person mistook and what is valid; None where it is no mistake of theirs."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _explain_choice(error)
+    if isinstance(error, InstantiationException):
+        return explain(cause) if cause is not None else None
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {_brief(error.message)}"
+    if isinstance(error, HydraException):
+        return _explain_override(str(error), cause)
+    if isinstance(error, InterpolationResolutionError | ValidationError):
+        return _brief(str(error))
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        return _explain_group_value(str(error))
+    return str(error) if isinstance(error, UserError) else None
+
+
+def explain_machine(error: BaseException) -> str | None:
+    """What the machine lacks and what helps; None where it lacks nothing."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error}: free some space, then the same command goes on from the last checkpoint"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error}: make it writable, or run from a directory that is"
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or "can't allocate memory" in str(error):
+        return (
+            "out of memory: a smaller micro_batch_size (a divisor of batch_size) or "
+            "evaluate.batch_size needs less"
+        )
+    return None
+
+
+def _explain_override(message: str, cause: BaseException | None) -> str:
+    """Hydra's and OmegaConf's account of one override, in our words."""
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
+        key = str(cause.full_key)
+        if "/" in key:
+            return unknown_key(key, groups())
+        return unknown_key(key, map(str, cause.parent_node))
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{cause.full_key}: {_brief(str(cause))}"
+    if meant := re.match(
+        r"Could not override '(\S+)'.*Did you mean to override (?:one of )?(.*)\?", message, re.S
+    ):
+        return unknown_key(meant[1], meant[2].split(", "))
+    if group := re.search(r"config group '(\S+)' does not exist", message):
+        return unknown_key(group[1], groups())
+    if many := re.match(r"Ambiguous value for argument '(.*)'|Sweep parameters '(.*)'", message):
+        given = many[1] or many[2]
+        return f"{given} asks for a sweep: add -m for one job a value, or write [a,b] for a list"
+    return _brief(message)
+
+
+def _explain_group_value(message: str) -> str:
+    """`dropout=1`: Hydra does not say where."""
+    for argument in sys.argv[1:]:
+        group, _, value = argument.partition("=")
+        if group in groups() and re.fullmatch(r"[\d.+-]+|null|true|false", value, re.I):
+            return unknown_choice(group, value)
+    return message
+
+
+def _explain_choice(error: MissingConfigException) -> str:
+    assert error.missing_cfg_file is not None
+    group, _, choice = error.missing_cfg_file.rpartition("/")
+    parent, _, folder = group.rpartition("/")
+    if parent in FOLDERS:
+        return unknown_choice(parent, f"{folder}/{choice}")
+    return unknown_choice(group, choice, error.options or ())
+
+
+def _brief(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    told = [
+        line for line in lines if not line.startswith(("full_key", "object_type", "reference_"))
+    ]
+    return "\n".join(line for line in told[:2] if not line.startswith("See https"))

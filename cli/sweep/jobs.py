@@ -1,0 +1,130 @@
+"""One job of a sweep: a child process with a log of its own."""
+
+import contextlib
+import ctypes
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from cli.errors import WANTS_TRACEBACK
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+TAIL_BYTES = 16_384
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+ERROR_LINE = re.compile(r"error: |[\w.]+(Error|Exception|Interrupt)\b")
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class Job:
+    """A child process that runs `command`, in a process group of its own, and appends to `log`."""
+
+    def __init__(
+        self, number: int, title: str, command: Sequence[str], log: Path, env: Mapping[str, str]
+    ) -> None:
+        self.number, self.title, self.command, self.log, self.env = number, title, command, log, env
+        self.process: subprocess.Popen[bytes] | None = None
+        self.code: int | None = None  # as Popen has it: negative, a signal's number
+        self.asked_to_stop = False
+        self.started = self.seconds = 0.0
+        self.log_start = 0
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            log.write(f"# {datetime.now():%F %T}  {shlex.join(self.command)}\n".encode())
+            self.log_start = log.tell()
+            log.flush()
+            parent = os.getpid()
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                preexec_fn=lambda: _bind_to(parent),
+            )
+        self.started = time.monotonic()
+
+    def poll(self) -> bool:
+        """Whether the job has ended; what it left behind in its process group ends with it."""
+        assert self.process is not None
+        self.seconds = time.monotonic() - self.started
+        self.code = self.process.poll()
+        if self.code is not None:
+            self._signal_group(signal.SIGKILL)
+        return self.code is not None
+
+    def interrupt(self) -> None:
+        """Ask the job to save and exit. The job alone: its helpers are its own affair."""
+        assert self.process is not None
+        self.asked_to_stop = True
+        self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        self.asked_to_stop = True
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def last_line(self) -> str:
+        """What the job said last."""
+        return next(iter(reversed(self._tail())), "")
+
+    def reason(self) -> str:
+        """Why the job failed: the signal that ended it, or the last error in its log."""
+        assert self.code is not None
+        if self.code == -signal.SIGKILL:
+            return "killed (SIGKILL): by hand, or by the system when memory ran out"
+        if self.code < 0:
+            return f"killed ({signal.Signals(-self.code).name})"
+        errors = [line for line in self._tail() if ERROR_LINE.match(line)]
+        return f"exit {self.code}: {errors[-1] if errors else self.last_line()}"
+
+    def _tail(self) -> list[str]:
+        with self.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self.log_start, size - TAIL_BYTES))
+            text = log.read().decode(errors="replace")
+        return [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+
+
+def job_environment(workers: int) -> dict[str, str]:
+    """The environment of each of `workers` jobs at a time: the CPU's threads are shared out.
+
+    A number of threads that the user set holds.
+    """
+    env = dict(os.environ, PYTHONUNBUFFERED="1")  # what a killed job said must be in its log
+    if not WANTS_TRACEBACK:
+        env.pop("HYDRA_FULL_ERROR", None)
+    if workers > 1:
+        share = max(1, _cores() // workers)
+        for name in THREADS:
+            env.setdefault(name, str(share))
+    return env
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _bind_to(parent: int) -> None:
+    """In the child, before exec: Ctrl-C as usual, and SIGTERM if the sweep dies without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a sweep in the background may ignore it
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)

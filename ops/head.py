@@ -1,0 +1,220 @@
+"""The output head and its cross-entropy, without ever holding the full logits.
+
+With logits z = W h, the mean over N positions of logsumexp(z) - z[target], in nats, has gradients
+
+    d loss / dh = (softmax(z) - onehot(target)) W / N
+    d loss / dW = (softmax(z) - onehot(target))^T h / N
+
+which need nothing that comes later. So the forward pass forms them chunk by chunk and throws each
+chunk's logits away, as Liger Kernel does (Hsu et al. 2024, arXiv 2410.10989).
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.errors import UserError
+from ops import native
+from ops.linear import sums_in_float32, weight_gradient
+
+# Logits held at once. Larger chunks: fewer passes over the weight's gradient, fuller products.
+CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**29}
+# Whole tiles for tensor cores and AMX, rows of 16 bytes.
+ROWS_MULTIPLE, VOCAB_MULTIPLE, WIDTH_MULTIPLE = 32, 64, 8
+
+
+def head_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None = None
+) -> Tensor:
+    """Mean cross-entropy in nats of the logits `hidden @ weight.T`, 0-d.
+
+    `hidden` (N, C), `weight` (V, C), `targets` (N,) int64. Products run in autocast's dtype or that
+    of `hidden`; softmax and loss in float32 at least, and the weight's gradient is summed in the
+    weight's dtype. `chunk_size` counts positions; None chooses it by the device. No second
+    derivatives.
+    """
+    _check(hidden, weight, targets, chunk_size)
+    if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+        return _HeadLoss.apply(hidden, weight, targets, chunk_size)
+    return token_losses(hidden, weight, targets, chunk_size).mean()
+
+
+@torch.no_grad()
+def token_losses(
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None = None
+) -> Tensor:
+    """Cross-entropy of each position in nats, (N,), without gradients; arguments as `head_loss`."""
+    _check(hidden, weight, targets, chunk_size)
+    inputs, table = _product_operands(hidden, weight)
+    columns = _columns(table)
+    losses = hidden.new_empty(len(targets), dtype=_wide(inputs.dtype))
+    with torch.autocast(hidden.device.type, enabled=False):
+        for rows in _chunks(inputs, table, chunk_size):
+            logits = _logits(inputs[rows], columns, vocab=len(weight))
+            losses[rows] = F.cross_entropy(logits.to(losses.dtype), targets[rows], reduction="none")
+            del logits
+    return losses
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Loss and both gradients in one pass; backward only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None
+    ) -> Tensor:
+        inputs, table = _product_operands(hidden, weight)
+        columns = _columns(table)
+        (count, width), vocab = hidden.shape, len(weight)
+        hidden_needed, weight_needed = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden) if hidden_needed else None
+        grad_weight = None
+        loss = hidden.new_zeros((), dtype=_wide(inputs.dtype))
+        with torch.autocast(hidden.device.type, enabled=False):
+            for rows in _chunks(inputs, table, chunk_size):
+                logits = _logits(inputs[rows], columns, vocab)
+                losses = _softmax_minus_target_(logits, targets[rows])
+                if not losses.is_cuda and losses.isinf().any():
+                    losses = token_losses(hidden[rows], weight, targets[rows])
+                loss += losses.sum()
+                if grad_hidden is not None:
+                    grad_hidden[rows] = (logits @ table)[:, :width]
+                if weight_needed:
+                    grad_weight = _plus_product(grad_weight, logits, inputs[rows], weight)
+                del logits  # before the next chunk's take their place
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.count = count
+        return loss / count
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = (None if g is None else g * (scale / ctx.count) for g in ctx.saved_tensors)
+        return (*scaled, None, None)
+
+
+def _product_operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`hidden` and `weight` in the products' dtype, zero-padded to sizes that tensor cores like."""
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    width = hidden.shape[1] + -hidden.shape[1] % WIDTH_MULTIPLE
+    padded = hidden.new_zeros(len(weight) + -len(weight) % VOCAB_MULTIPLE, width, dtype=dtype)
+    padded[: len(weight), : hidden.shape[1]] = weight
+    return F.pad(hidden.to(dtype), (0, width - hidden.shape[1])), padded
+
+
+def _columns(table: Tensor) -> Tensor:
+    """The transposed table, (C, V). A CPU multiplies by it up to four times as fast if it lies so."""
+    return table.T.contiguous() if table.device.type == "cpu" else table.T
+
+
+def _chunks(inputs: Tensor, table: Tensor, chunk_size: int | None) -> Iterator[slice]:
+    """Slices of at most `chunk_size` positions: whole tiles, all of one length, but the last."""
+    count = len(inputs)
+    if chunk_size is None:
+        limit = CHUNK_ELEMENTS.get(inputs.device.type, CHUNK_ELEMENTS["cuda"]) // len(table)
+        limit = max(limit - limit % ROWS_MULTIPLE, limit % ROWS_MULTIPLE, 1)
+        chunk_size = -(-count // -(-count // limit))
+        chunk_size = min(chunk_size + -chunk_size % ROWS_MULTIPLE, limit)
+    for start in range(0, count, chunk_size):
+        yield slice(start, min(start + chunk_size, count))
+
+
+def _logits(inputs: Tensor, columns: Tensor, vocab: int) -> Tensor:
+    """(n, padded vocabulary); the padding's logits are -inf, so that its probabilities are 0."""
+    logits = inputs @ columns
+    logits[:, vocab:] = -torch.inf
+    return logits
+
+
+def _plus_product(total: Tensor | None, logits: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+    """total + logits^T inputs in the shape and dtype of `weight`, without padding; in place."""
+    if sums_in_float32(logits.dtype, weight):
+        return weight_gradient(logits, inputs, total, weight.shape)
+    vocab, width = weight.shape
+    product = (logits.T @ inputs)[:vocab, :width]
+    return product.to(weight.dtype) if total is None else total.add_(product)
+
+
+def _softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
+    """Overwrite `logits` (n, V) with softmax(logits) - onehot(targets); return the losses (n,).
+
+    Without the compiled kernel a CPU's loss is inf where the target's probability underflowed.
+    """
+    if logits.is_cuda:
+        return _compiled_softmax_minus_target_()(logits, targets)
+    if logits.dtype in (torch.float32, torch.bfloat16) and native.usable(logits):
+        return _native_softmax_minus_target_(logits, targets)
+    torch.softmax(logits, -1, out=logits)  # each row by itself, in float32 inside
+    at_target = torch.arange(len(targets)), targets  # scatter_ would walk through all of V
+    probability = logits[at_target].to(_wide(logits.dtype))
+    logits[at_target] = 0
+    others = logits.sum(-1)  # 1 - probability, whose small values bfloat16 would lose
+    logits[at_target] = -others
+    others = others.to(probability.dtype)
+    return torch.where(others < 0.5, -torch.log1p(-others), -probability.log())
+
+
+def _native_softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
+    """By `ops/kernels/head.cpp`, a row at a time in cache."""
+    targets = targets.contiguous()
+    losses = torch.empty(len(targets), dtype=torch.float32, device="cpu")
+    function = native.function("softmax_minus_target", logits.dtype)
+    if function(logits.data_ptr(), targets.data_ptr(), losses.data_ptr(), *logits.shape):
+        raise MemoryError(f"no memory for the softmax of {tuple(logits.shape)} logits")
+    return losses
+
+
+@cache
+def _compiled_softmax_minus_target_() -> Any:
+    """One kernel that reads the logits from memory once and writes them once."""
+
+    @torch.compile(dynamic=True)
+    def kernel(logits: Tensor, targets: Tensor) -> Tensor:
+        wide, target = logits.to(_wide(logits.dtype)), targets.unsqueeze(-1)
+        peak = wide.amax(-1, keepdim=True)
+        exponentials = (wide - peak).exp()
+        total = exponentials.sum(-1, keepdim=True)
+        is_target = torch.arange(logits.shape[-1], device=logits.device) == target
+        logits.copy_(exponentials / total - is_target.to(wide.dtype))
+        return (peak + total.log() - wide.gather(-1, target)).squeeze(-1)
+
+    return kernel
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _check(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None) -> None:
+    if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
+        raise UserError(
+            f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} must be (N, C) and "
+            "(V, C): flatten the batch and time dimensions first"
+        )
+    if weight.device != hidden.device:
+        raise UserError(
+            f"weight is on {weight.device} and must be on {hidden.device}, where hidden is"
+        )
+    if targets.shape != hidden.shape[:1] or not len(targets):
+        raise UserError(
+            f"targets {tuple(targets.shape)} must hold one token id for each of the "
+            f"{len(hidden)} rows of hidden, and at least one"
+        )
+    if targets.dtype != torch.int64 or targets.device != hidden.device:
+        raise UserError(
+            f"targets are {targets.dtype} on {targets.device} and must be torch.int64 on "
+            f"{hidden.device}, where hidden is"
+        )
+    on_host = targets.device.type == "cpu"  # asking a GPU would stall the step
+    if on_host and not 0 <= targets.min() <= targets.max() < len(weight):
+        raise UserError(
+            f"targets lie between {targets.min()} and {targets.max()} and must lie in [0, "
+            f"{len(weight)}): they are rows of weight. Was the text tokenized for another vocabulary?"
+        )
+    if chunk_size is not None and chunk_size < 1:
+        raise UserError(f"chunk_size={chunk_size} must be at least 1: it counts positions")

@@ -1,0 +1,174 @@
+"""The chunked head against F.cross_entropy(F.linear(...))."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ops import head as loss_module
+from ops.head import head_loss, token_losses
+
+pytestmark = pytest.mark.usefixtures("way")
+
+
+SHAPES = [(7, 5, 11), (12, 8, 64), (30, 13, 129)]  # positions, width, vocabulary
+
+
+def inputs(
+    shape: tuple[int, int, int], dtype: torch.dtype = torch.float64, scale: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    count, width, vocab = shape
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(count, width, generator=generator, dtype=torch.float64) * scale
+    weight = torch.randn(vocab, width, generator=generator, dtype=torch.float64)
+    targets = torch.randint(vocab, (count,), generator=generator)
+    return hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_(), targets
+
+
+def full(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    return F.cross_entropy(F.linear(hidden, weight), targets, reduction=reduction)
+
+
+def gradients(loss: Tensor, *of: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, of)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("chunk_size", [1, 4, None])
+def test_loss_and_gradients_are_those_of_the_full_logits(shape, chunk_size):
+    hidden, weight, targets = inputs(shape)
+    ours, reference = head_loss(hidden, weight, targets, chunk_size), full(hidden, weight, targets)
+    torch.testing.assert_close(ours, reference, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        gradients(3 * ours, hidden, weight), gradients(3 * reference, hidden, weight)
+    )
+
+
+def test_targets_with_strides():
+    hidden, weight, targets = inputs((12, 8, 64), torch.float32)
+    strided = targets.repeat_interleave(3).view(12, 3)[:, 1]
+    assert not strided.is_contiguous()
+    assert head_loss(hidden, weight, strided).equal(head_loss(hidden, weight, targets))
+
+
+def test_gradcheck():
+    hidden, weight, targets = inputs((5, 3, 7))
+    assert torch.autograd.gradcheck(lambda h, w: head_loss(h, w, targets, 2), (hidden, weight))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str
+)
+def test_low_precision_stays_near_float64(dtype, tolerance):
+    hidden, weight, targets = inputs((40, 16, 200), dtype)
+    exact = [t.detach().double().requires_grad_() for t in (hidden, weight)]
+    ours, reference = head_loss(hidden, weight, targets, 16), full(*exact, targets)
+    assert ours.dtype == torch.float32
+    assert ours.item() == pytest.approx(reference.item(), rel=tolerance)
+    for got, want in zip(
+        gradients(ours, hidden, weight), gradients(reference, *exact), strict=True
+    ):
+        assert got.dtype == dtype
+        assert (got.double() - want).norm() <= tolerance * want.norm()
+
+
+def test_autocast_multiplies_in_bfloat16_and_sums_in_float32():
+    hidden, weight, targets = inputs((40, 16, 200), torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = head_loss(hidden, weight, targets, 16)
+    rounded = [t.detach().bfloat16().requires_grad_() for t in (hidden, weight)]
+    assert ours.item() == pytest.approx(head_loss(*rounded, targets, 16).item(), abs=1e-6)
+    assert all(g.dtype == torch.float32 for g in gradients(ours, hidden, weight))
+
+
+def test_gradients_of_several_chunks_under_autocast():
+    """Sizes off the multiples that products are padded to; three chunks, the last one short."""
+    hidden, weight, targets = inputs((70, 21, 201), torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = head_loss(hidden, weight, targets, 32)
+    exact = [t.detach().bfloat16().double().requires_grad_() for t in (hidden, weight)]
+    wanted = gradients(full(*exact, targets), *exact)
+    for got, want in zip(gradients(ours, hidden, weight), wanted, strict=True):
+        assert (got - want).norm() <= 0.01 * want.norm()
+
+
+def test_gradient_of_a_confident_token_survives_bfloat16():
+    """1 - p is formed before rounding: p = 0.999 rounds to 1, its gradient would vanish."""
+    hidden = torch.tensor([[math.log(999.0)]], dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.tensor([[1.0], [0.0]], dtype=torch.bfloat16, requires_grad=True)
+    (gradient,) = gradients(head_loss(hidden, weight, torch.tensor([0])), hidden)
+    assert gradient.item() == pytest.approx(-0.001, rel=0.05)
+
+
+def test_a_loss_beyond_float32_exponents_is_finite_and_exact():
+    hidden, weight, targets = inputs((6, 8, 32), torch.float32, scale=100.0)
+    ours, reference = head_loss(hidden, weight, targets), full(hidden, weight, targets)
+    assert reference > 104  # -log of the smallest float32
+    torch.testing.assert_close(ours, reference)
+
+
+def test_nothing_is_saved_without_gradients():
+    hidden, weight, targets = inputs((6, 8, 32))
+    with torch.no_grad():
+        quiet = head_loss(hidden, weight, targets)
+    assert not quiet.requires_grad
+    torch.testing.assert_close(quiet, head_loss(hidden, weight, targets).detach())
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_frozen_side_gets_no_gradient(frozen):
+    tensors = list(inputs((6, 8, 32))[:2])
+    targets = inputs((6, 8, 32))[2]
+    tensors[frozen] = tensors[frozen].detach()
+    head_loss(*tensors, targets).backward()
+    assert tensors[frozen].grad is None
+    assert tensors[1 - frozen].grad is not None
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_token_losses(shape):
+    hidden, weight, targets = inputs(shape)
+    ours = token_losses(hidden, weight, targets, chunk_size=4)
+    assert not ours.requires_grad
+    torch.testing.assert_close(ours, full(hidden, weight, targets, reduction="none").detach())
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "chunks"),
+    [(24, 10, [10, 10, 4]), (240, 100, [96, 96, 48]), (130, 100, [96, 34]), (90, 100, [90])],
+)
+def test_default_chunks_bound_the_logits(monkeypatch, count, limit, chunks):
+    """At most CHUNK_ELEMENTS logits at a time, in whole tiles where that allows them."""
+    hidden, weight, targets = inputs((count, 8, 64))
+    seen = []
+    original = loss_module._logits
+    monkeypatch.setattr(
+        loss_module, "_logits", lambda x, *a, **k: seen.append(len(x)) or original(x, *a, **k)
+    )
+    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", limit * 64)
+    head_loss(hidden, weight, targets)
+    assert seen == chunks
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": torch.zeros(2, 3, 4)}, "must be .N, C. and"),
+        ({"weight": torch.zeros(9, 5)}, "must be .N, C. and"),
+        ({"targets": torch.zeros(3, dtype=torch.int64)}, "one token id for each of the 2 rows"),
+        ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
+        ({"targets": torch.zeros(2, dtype=torch.int32)}, "must be torch.int64"),
+        ({"targets": torch.tensor([0, 9])}, r"between 0 and 9 and must lie in \[0, 9\)"),
+        ({"targets": torch.tensor([-1, 0])}, r"between -1 and 0 and must lie in \[0, 9\)"),
+    ],
+)
+def test_errors(change, message):
+    arguments = {
+        "hidden": torch.zeros(2, 4),
+        "weight": torch.zeros(9, 4),
+        "targets": torch.zeros(2, dtype=torch.int64),
+    }
+    with pytest.raises(ValueError, match=message):
+        head_loss(**(arguments | change))

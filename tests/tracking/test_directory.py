@@ -1,0 +1,201 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from common.files import TEMPORARY
+from tracking.directory import RunDirectory, open_run, run_hash
+
+CONFIG = {
+    "seed": 1, "steps": 10, "row": "learned", "table": None, "scale": "nano", "device": "auto",
+    "dtype": "auto", "compile": False, "fresh": False, "log_every": 10, "save_every": 5,
+    "eval_every": 5, "model": {"n_layer": 2}, "data": {"paths": ["a"]}, "tracker": {"mode": "auto"},
+    "dropout": {"name": "learned", "mlp_output": {"_target_": "x", "shift_init": 0.0}},
+}  # fmt: skip
+
+
+def hash_of(data: str = "text", dtype: str = "float32", device: str = "cpu", **changes) -> str:
+    return run_hash(CONFIG | changes, data, dtype=dtype, device_kind=device)
+
+
+def open_in(root: Path, code_hash: str = "c0de", **changes) -> RunDirectory:
+    config = CONFIG | {"runs_dir": str(root)} | changes
+    return open_run(config, "text", dtype="float32", device_kind="cpu", code_hash=code_hash)
+
+
+def leave(run: RunDirectory, status: str, code_hash: str = "c0de") -> Path:
+    """Close a run as its record would have it."""
+    code = {"code_hash": code_hash, "commit": "abc"}
+    (run.path / "record.json").write_text(json.dumps({"status": status, "code": code}))
+    run.close()
+    return run.path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 2},
+        {"steps": 11},
+        {"compile": True},
+        {"eval_every": 6},
+        {"model": {"n_layer": 3}},
+        {"dropout": {"name": "learned", "mlp_output": {"_target_": "x", "shift_init": 0.1}}},
+        {"data": "other text"},
+        {"dtype": "bfloat16"},
+        {"device": "cuda"},
+    ],
+)
+def test_what_changes_the_numbers_changes_the_hash(changes):
+    assert hash_of(**changes) != hash_of()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tracker": {"mode": "offline"}},
+        {"table": "published_nano"},
+        {"row": "another name"},
+        {"scale": "same values"},
+        {"log_every": 1},
+        {"save_every": 1},
+        {"fresh": True},
+        {"runs_dir": "elsewhere"},
+    ],
+)
+def test_what_changes_no_number_does_not(changes):
+    assert hash_of(**changes) == hash_of()
+
+
+def test_the_hash_is_that_of_the_resolved_config_in_any_order():
+    cfg = OmegaConf.create(
+        CONFIG | {"steps": "${schedule.steps}", "schedule": {"a": 1, "steps": 10}}
+    )
+    plain = dict(reversed(CONFIG.items())) | {"schedule": {"steps": 10, "a": 1}}
+    hashes = {run_hash(c, "text", dtype="float32", device_kind="cpu") for c in (cfg, plain)}
+    assert len(hashes) == 1
+
+
+def test_a_new_run_stands_under_its_table_or_scale(tmp_path):
+    with open_in(tmp_path) as run:
+        assert run.status == "new"
+        assert run.path == tmp_path / "nano" / "learned" / f"seed1-{run.run_hash[:8]}"
+        assert OmegaConf.load(run.path / "config.yaml").model.n_layer == 2
+    with open_in(tmp_path, table="published_nano") as run:
+        assert run.path.parent == tmp_path / "published_nano" / "learned"
+
+
+def test_the_same_command_goes_on_or_finds_it_finished(tmp_path):
+    path = leave(open_in(tmp_path), "running")  # as a killed process leaves it
+    with open_in(tmp_path) as run:
+        assert (run.status, run.path) == ("resume", path)
+    leave(open_in(tmp_path), "interrupted")
+    assert open_and_close(tmp_path) == "resume"
+    leave(open_in(tmp_path), "failed")
+    assert open_and_close(tmp_path) == "resume"
+    leave(open_in(tmp_path), "finished")
+    assert open_and_close(tmp_path) == "finished"
+
+
+def open_and_close(root: Path) -> str:
+    with open_in(root) as run:
+        return run.status
+
+
+@pytest.mark.parametrize("status", ["interrupted", "finished"])
+def test_changed_code_stops_it_and_fresh_keeps_the_old_beside(tmp_path, status):
+    path = leave(open_in(tmp_path, code_hash="1" * 64), status, code_hash="1" * 64)
+    with pytest.raises(ValueError, match=r"code 11111111.* now 22222222.*fresh=true.*commit abc"):
+        open_in(tmp_path, code_hash="2" * 64)
+    for n in (1, 2):
+        with open_in(tmp_path, code_hash=str(n) * 64, fresh=True) as run:
+            assert run.status == "new"
+            assert (path.with_name(f"{path.name}.old{n}") / "record.json").exists()
+            leave(run, "finished")
+
+
+def test_a_run_keeps_its_id_and_a_fresh_one_gets_another(tmp_path):
+    with open_in(tmp_path) as first:
+        leave(first, "interrupted")
+    with open_in(tmp_path) as second:
+        assert second.id == first.id
+    with open_in(tmp_path, fresh=True) as third:
+        assert third.id != first.id
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"status": "running"}', "\x00"])
+def test_a_damaged_record_is_named_and_fresh_gets_past_it(tmp_path, text):
+    path = leave(open_in(tmp_path), "running")
+    (path / "record.json").write_text(text)
+    with pytest.raises(ValueError, match=r"record.json is not a run's record.*fresh=true"):
+        open_in(tmp_path)
+    with open_in(tmp_path, fresh=True) as run:
+        assert run.status == "new"
+
+
+HOLD = """
+import json, os, sys, time
+from tracking.directory import open_run
+if len(sys.argv) > 2:
+    os.seteuid(int(sys.argv[2]))
+config = json.loads(sys.argv[1])
+run = open_run(config, "text", dtype="float32", device_kind="cpu", code_hash="c0de")
+print("held", flush=True)
+time.sleep(300)
+"""
+
+
+def test_one_process_at_a_time_and_a_killed_one_leaves_nothing(tmp_path):
+    config = json.dumps(CONFIG | {"runs_dir": str(tmp_path)})
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, config], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        for changes in ({}, {"fresh": True}):
+            with pytest.raises(ValueError, match=f"is in use by process {holder.pid} on .* since"):
+                open_in(tmp_path, **changes)
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    with open_in(tmp_path) as run:
+        assert f"process {os.getpid()} " in (run.path / "lock").read_text()
+
+
+def test_a_lock_on_a_directory_that_moved_away_does_not_count(tmp_path):
+    with open_in(tmp_path) as old:
+        old.path.rename(old.path.with_name("moved"))
+        with open_in(tmp_path) as new:
+            assert new.path == old.path
+            with pytest.raises(ValueError, match="in use"):
+                open_in(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"cannot write .*file.*runs_dir=DIR"):
+        open_in(tmp_path / "file")
+
+
+def test_no_permission_is_a_clear_error(tmp_path):
+    """As another user where the tests run as root, whom no permission stops."""
+    (tmp_path / "locked").mkdir(mode=0o500)
+    config = json.dumps(CONFIG | {"runs_dir": str(tmp_path / "locked" / "runs")})
+    other_user = ["65534"] if os.getuid() == 0 else []
+    command = [sys.executable, "-c", HOLD, config, *other_user]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert "permission denied" in done.stderr and "runs_dir=DIR" in done.stderr
+
+
+def test_opening_a_run_removes_what_a_killed_save_left(tmp_path):
+    path = leave(open_in(tmp_path), "running")
+    leftover = path / "checkpoints" / f"{TEMPORARY}last-00000010"
+    leftover.mkdir(parents=True)
+    (leftover / "tensors.safetensors").write_bytes(b"half")
+    kept = path / "checkpoints" / "last-00000005"
+    kept.mkdir()
+    with open_in(tmp_path):
+        assert list((path / "checkpoints").iterdir()) == [kept]

@@ -1,0 +1,262 @@
+"""The run's own account of itself: metrics.jsonl, media.jsonl, record.json, summary.json, log.txt.
+
+These files are the source of truth; a tracker shows them, a table copies from them.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from traceback import format_exception
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from common.files import explained, to_json, write_atomically
+from tracking.directory import RunDirectory
+from tracking.lines import JsonLines
+from tracking.signals import INTERRUPTED
+from tracking.trackers import Event, GuardedTracker, Histogram, TrackedRun, Tracker
+
+SCHEMA = 1
+_BINS = 20  # of a mask's histogram
+_CURVE = ("train/loss_nats", "val/loss_nats", "train/ones", "eval/ones")
+_SUMMARY = ("table", "row", "seed", "status", "error", "steps", "parameters", "metrics", "best")
+
+
+class RunRecord:
+    """Writes what a run did, in its directory and to the tracker; used as `with RunRecord(...)`.
+
+    `facts` are what is known before the first step: code, versions, device, dtype, compile, data,
+    parameters, parameters_trainable, flops_per_token. `step` is the one that the run goes on from,
+    0 for a new run: what was written of later steps is dropped, the rest shown to the tracker anew.
+
+    Leaving the block without `finish` records the run as interrupted, or as failed with the error.
+    """
+
+    def __init__(
+        self, run: RunDirectory, facts: Mapping[str, Any], tracker: Tracker, step: int = 0
+    ) -> None:
+        self.run, self.facts, self.step = run, dict(facts), step
+        self._tracker = tracker
+        self._final: dict[str, float | None] | None = None
+        self._curve: dict[int, dict[str, Any]] = {}
+        self._before = run.read_record()
+        self._started = self._before.get("started") or _now()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as files:  # closed here where something below fails
+            files.enter_context(_logging_to(self.run.path / "log.txt"))
+            self._metrics = JsonLines(self.run.path / "metrics.jsonl", self.step)
+            files.callback(self._metrics.close)
+            self._media = JsonLines(self.run.path / "media.jsonl", self.step)
+            files.callback(self._media.close)
+            for line in self._metrics.earlier:
+                self._add_to_curve(line)
+            self._time_before_s = self._time_of_earlier_sessions()
+            self._began = time.monotonic()
+            self._write_record("running")
+            self._files = files.pop_all()
+        earlier = _events([*self._metrics.earlier, *self._media.earlier])
+        self._guard = GuardedTracker(self._tracker, self._tracked_run(), earlier)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        status, exit_code = _outcome(error, finished=self._final is not None)
+        with self._files:
+            try:
+                self._write_record(status, error if status == "failed" else None)
+                if status == "failed":
+                    with (self.run.path / "log.txt").open("a", encoding="utf-8") as log:
+                        log.writelines(format_exception(error))
+            except (OSError, ValueError):
+                if error is None:
+                    raise  # else the first error, such as a full disk, is the one to be seen
+            finally:
+                self._guard.close(exit_code)
+
+    @property
+    def time_s(self) -> float:
+        """Wall time of the run so far: this process's and the earlier ones' up to `step`."""
+        return self._time_before_s + time.monotonic() - self._began
+
+    def _time_of_earlier_sessions(self) -> float:
+        if self._before.get("status") == "interrupted":
+            return float(self._before["time_s"])
+        # A killed one left no more than its lines.
+        return max((line.get("time_s") or 0.0 for line in self._metrics.earlier), default=0.0)
+
+    def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
+        """Append a line of metrics; 0-d tensors become numbers here, the loop's only host sync."""
+        self._append_metrics({"step": step, "time_s": self.time_s, **_numbers(metrics)})
+
+    def log_masks(self, step: int, soft_masks: Mapping[str, Tensor]) -> None:
+        """Append a histogram of each soft mask, whose values lie in [0, 1]."""
+        histograms = {
+            name: torch.histc(mask.detach().float(), bins=_BINS, min=0.0, max=1.0).int().tolist()
+            for name, mask in soft_masks.items()
+        }
+        self._append_media({"step": step, "histograms": histograms})
+
+    def log_samples(self, step: int, samples: Sequence[str]) -> None:
+        """Append samples of generated text, and keep the latest to read in samples.txt."""
+        self._append_media({"step": step, "samples": list(samples)})
+        with explained(self.run.path):
+            write_atomically(self.run.path / "samples.txt", "\n\n-----\n\n".join(samples) + "\n")
+
+    def finish(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
+        """Log the final evaluation; leaving the block then records the run as finished."""
+        self._final = {"time_s": self.time_s, **self._last_pace(), **_numbers(metrics)}
+        # Marked: it may see more windows than the curve's evaluation at the same step.
+        self._append_metrics({"step": step, "final": True, **self._final})
+
+    def _last_pace(self) -> dict[str, float]:
+        """What a run that was killed in its closing evaluation knows of its speed: no step is left."""
+        paces = [line["tokens_per_s"] for line in self._metrics.earlier if "tokens_per_s" in line]
+        return {"tokens_per_s": paces[-1]} if paces else {}
+
+    def _append_metrics(self, line: Mapping[str, Any]) -> None:
+        if self._metrics.append(line):
+            self._add_to_curve(line)
+            self._show(line)
+
+    def _append_media(self, line: Mapping[str, Any]) -> None:
+        if self._media.append(line):
+            self._show(line)
+
+    def _show(self, line: Mapping[str, Any]) -> None:
+        for event in _events([line]):
+            self._guard.put(event)
+
+    def _add_to_curve(self, line: Mapping[str, Any]) -> None:
+        if "val/loss_nats" in line:
+            point = {name: line[name] for name in ("step", *_CURVE) if name in line}
+            self._curve.setdefault(line["step"], point)
+
+    def _tracked_run(self) -> TrackedRun:
+        config = self.run.config
+        return TrackedRun(
+            id=self.run.id,
+            directory=self.run.path,
+            config={**config, "facts": self.facts},
+            group=config.get("table") or config["scale"],
+            job_type=config["row"],
+            name=f"{config['row']} seed {config['seed']}",
+            tags=[config["scale"], config["row"], self.run.run_hash[:8]],
+        )
+
+    def _write_record(self, status: str, error: BaseException | None = None) -> None:
+        config, curve = self.run.config, list(self._curve.values())
+        finite = [point for point in curve if point["val/loss_nats"] is not None]
+        record = {
+            "schema": SCHEMA,
+            **{key: config.get(key) for key in ("table", "row", "seed", "steps")},
+            "status": status,
+            "error": None if error is None else f"{type(error).__name__}: {error}",
+            "run_hash": self.run.run_hash,
+            "config": config,
+            **self.facts,
+            "metrics": self._final,
+            "best": min(finite, key=lambda point: point["val/loss_nats"], default=None),
+            "curve": curve,
+            "time_s": self.time_s,
+            "started": self._started,
+            "finished": None if status == "running" else _now(),
+        }
+        summary = {key: record.get(key) for key in _SUMMARY} | {"directory": str(self.run.path)}
+        with explained(self.run.path):
+            write_atomically(self.run.path / "record.json", to_json(record, indent=1) + "\n")
+            write_atomically(self.run.path / "summary.json", to_json(summary, indent=1) + "\n")
+        publish(self.run, record)
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    with explained(path):
+        handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def add_test(run: RunDirectory, test: Mapping[str, Any]) -> None:
+    """Put what the held-out split said into the record of a finished run, and publish it."""
+    record = run.read_record() | {"test": dict(test)}
+    with explained(run.path):
+        write_atomically(run.path / "record.json", to_json(record, indent=1) + "\n")
+    publish(run, record)
+
+
+def publish(run: RunDirectory, record: Mapping[str, Any]) -> Path | None:
+    """Copy the record to `results/runs/<table>/<row>/seed<k>.json`, where the run has a table.
+
+    A finished record there gives way to a finished one only: a later attempt that fails, or has
+    just begun, takes nothing from a table.
+    """
+    if not record["table"]:
+        return None
+    root = Path(run.config.get("results_dir") or "results")
+    path: Path = root / "runs" / record["table"] / record["row"] / f"seed{record['seed']}.json"
+    if record["status"] == "finished" or _status(path) != "finished":
+        with explained(path, "results_dir=DIR"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, to_json(record, indent=1) + "\n")
+    return path
+
+
+def _status(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["status"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _numbers(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:
+    """Plain numbers; None stands for one that is not finite, which JSON has no word for."""
+    numbers: dict[str, float | None] = {}
+    for name, value in metrics.items():
+        number = value.item() if isinstance(value, Tensor) else value
+        numbers[name] = number if math.isfinite(number) else None
+    return numbers
+
+
+def _events(lines: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
+    """Lines of both files, in the order of their steps, as a tracker wants them."""
+    for line in sorted(lines, key=lambda line: line["step"]):
+        if "histograms" in line:
+            masks = {f"masks/{name}": Histogram(n) for name, n in line["histograms"].items()}
+            yield Event(line["step"], masks)
+        elif "samples" in line:
+            yield Event(line["step"], {"samples": line["samples"]})
+        else:
+            known = {name: value for name, value in line.items() if value is not None}
+            yield Event(known.pop("step"), {k: v for k, v in known.items() if k != "final"})
+
+
+def _outcome(error: BaseException | None, *, finished: bool) -> tuple[str, int]:
+    """The run's status and exit code, from how its block was left."""
+    stopped = isinstance(error, SystemExit) and error.code == INTERRUPTED
+    if error is None and finished:
+        return "finished", 0
+    if error is None or stopped or isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    return "failed", 1
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
