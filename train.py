@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cli.config import check_config, register_schema
@@ -36,37 +37,50 @@ def main(cfg: DictConfig) -> None:
     check_config(cfg)
     OmegaConf.resolve(cfg)
 
+    import torch
+
     from cli.instantiate import instantiate
-    from tracking import provenance
+    from data.prepare import prepare
     from tracking.checkpoint import latest_checkpoint
     from tracking.directory import open_run
-    from tracking.record import RunRecord, publish
-    from tracking.report import print_summary, run_facts
+    from tracking.facts import run_facts
+    from tracking.load import read_base
+    from tracking.record import RunRecord
+    from tracking.report import announce, print_summary
     from tracking.signals import StopSignals
-    from training.state import TrainState
+    from training.device import choose_machine
+    from training.state import TrainState, design_model
     from training.step import NonFiniteError
 
     tracker = instantiate(cfg.tracker)
-    state = TrainState.build(cfg)
+    machine = choose_machine(cfg.device, cfg.dtype)
+    with torch.device("meta"):  # its errors are quick, and preparing the text can be long
+        design_model(cfg)
+    base = read_base(cfg)
+    identity = None if base is None else base.identity
+    data = prepare(cfg.data, cfg.model.block_size)
     opened = open_run(
         cfg,
-        state.data.fingerprint,
-        dtype=state.machine.dtype_name,
-        device_kind=state.machine.device.type,
-        code_hash=provenance.code_hash(),
+        data.fingerprint,
+        dtype=machine.dtype_name,
+        device_kind=machine.device.type,
+        base=identity,
     )
     with opened as run, StopSignals() as stop:
         if run.status == "finished":
-            log.info("this run is finished; fresh=true runs it anew")
-            publish(run, run.read_record())
+            changed = f" (since then {', '.join(run.changed)} changed)" if run.changed else ""
+            log.info("this run is finished%s; fresh=true runs it anew", changed)
             print_summary(run, run.read_record(), [])
             return
-        if checkpoint := latest_checkpoint(run.checkpoints):
+        state = TrainState.build(cfg, machine, data, base)
+        if checkpoint := latest_checkpoint(run.checkpoints, run.run_hash):
             state.load(checkpoint)
             log.info("going on from step %d of %d", state.progress.step, cfg.steps)
         log.info("run directory: %s", run.path)
+        facts = run_facts(state, identity, HydraConfig.get().overrides.task)
+        announce(state, facts)
         try:
-            with RunRecord(run, run_facts(state), tracker, state.progress.step) as record:
+            with RunRecord(run, facts, tracker, state.progress.step) as record:
                 samples = train(state, run, record, stop)
         except NonFiniteError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -76,28 +90,37 @@ def main(cfg: DictConfig) -> None:
 
 def train(state: TrainState, run: RunDirectory, record: RunRecord, stop: StopSignals) -> list[str]:
     """Train to the end, or until a signal asks to stop; returns samples of text."""
+    from tracking.checkpoint import best_checkpoint, save_checkpoint
     from tracking.pace import Pace
-    from tracking.report import StepsBar, sample_text, validation_masks
-    from training.evaluate import evaluate
-    from training.step import stop_if_skipped, train_step
+    from tracking.report import StepsBar
+    from training.average import weights_of
+    from training.evaluate import evaluate, evaluate_losses, validation_masks
+    from training.sample import sample_text
+    from training.state import model_weights
+    from training.step import check_evaluation, stop_if_skipped, train_step
 
     cfg, progress = state.cfg, state.progress
     pace = Pace(state)
     with StepsBar(progress.step, cfg.steps) as bar:
         if progress.step == 0:
-            record.log(0, evaluate(state))
+            with pace.paused():
+                record.log(0, evaluate(state))
 
         for step in state.remaining_steps():
             metrics = train_step(state)
             pace.step_done()
+            if told := pace.forecast():
+                log.info("%s", told)
 
             if due(step, cfg.eval_every) or step == cfg.steps:
                 with pace.paused():
                     stop_if_skipped(state)
-                    metrics |= evaluate(state)
+                    losses = evaluate(state)
+                    check_evaluation(step, losses)
+                    metrics |= losses
                     bar.show(step, metrics)
-                    if progress.is_best(float(metrics["val/loss_nats"])):
-                        state.save(run.checkpoints, "best")
+                    if progress.is_best(losses["val/loss_nats"]):
+                        save_checkpoint(run.checkpoints, "best", state, run.run_hash)
             if due(step, cfg.log_every) or "val/loss_nats" in metrics:
                 record.log(step, metrics | pace.metrics())
             bar.advance(step)
@@ -105,15 +128,19 @@ def train(state: TrainState, run: RunDirectory, record: RunRecord, stop: StopSig
             if due(step, cfg.save_every) or stop.requested or step == cfg.steps:
                 with pace.paused():
                     stop_if_skipped(state)
-                    state.save(run.checkpoints, "last")
+                    save_checkpoint(run.checkpoints, "last", state, run.run_hash)
             if stop.requested and step < cfg.steps:
                 raise stop.interrupted()
 
-        final = evaluate(state, cfg.evaluate.final_windows)
+        final = evaluate(state, "closing")
+        best = best_checkpoint(run.checkpoints, run.run_hash)
+        assert best is not None  # the evaluation at the last step found one, if none before
+        with weights_of(state.model, model_weights(best.tensors)):
+            losses_of_best = evaluate_losses(state, "closing")
         samples = sample_text(state)
         record.log_samples(cfg.steps, samples)
         record.log_masks(cfg.steps, validation_masks(state))
-        record.finish(cfg.steps, final | pace.metrics())
+        record.finish(cfg.steps, final | pace.metrics(), best.step, losses_of_best)
     return samples
 
 

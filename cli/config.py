@@ -33,25 +33,6 @@ class ModelConfig:
 
 
 @dataclass
-class OptimizerConfig:
-    """AdamW (`configs/optimizer/`); no clipping where `grad_clip` is null."""
-
-    lr: float = MISSING
-    betas: list[float] = MISSING
-    weight_decay: float = MISSING
-    grad_clip: float | None = MISSING
-
-
-@dataclass
-class ScheduleConfig:
-    """The learning rate over the steps (`configs/schedule/`)."""
-
-    warmup_steps: int = MISSING
-    decay_steps: int | None = MISSING
-    min_lr: float = MISSING
-
-
-@dataclass
 class EvaluateConfig:
     """The fixed windows of each split that every evaluation sees (`configs/evaluate/`)."""
 
@@ -79,12 +60,15 @@ class Config:
     table: str | None = MISSING
     row: str = MISSING
     scale: str = MISSING
+    scale_text: str = MISSING
     init_from: str | None = MISSING
     runs_dir: str = MISSING
     results_dir: str = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema_decay: float | None = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    decay_schedule: Any = MISSING
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     data: Any = MISSING
     adapter: Any = MISSING

@@ -48,6 +48,16 @@ class Batches:
         starts = torch.from_numpy(generator.integers(self.n_starts, size=n_windows))
         return starts.to(self.device, non_blocking=True)
 
+    def disjoint_starts(self, limit: int | None = None) -> Tensor:
+        """Positions of every window that overlaps no other: (windows,) int64 on the device."""
+        count = self.n_starts_disjoint
+        starts = torch.arange(count) if limit is None else evenly_spread(count, limit)
+        return (starts * self.block_size).to(self.device)
+
+    @property
+    def n_starts_disjoint(self) -> int:
+        return (self.n_starts + self.block_size - 1) // self.block_size
+
     def gather(self, starts: Tensor) -> tuple[Tensor, Tensor]:
         """The windows at `starts` (n,): inputs and targets, each (n, block_size) int64.
 
@@ -55,3 +65,9 @@ class Batches:
         """
         windows = self._tokens[starts[:, None] + self._offsets].long() & 0xFFFF
         return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+
+
+def evenly_spread(count: int, limit: int) -> Tensor:
+    """At most `limit` of 0 .. count - 1, each once and at equal distances: (n,) int64."""
+    n = min(count, limit)
+    return torch.arange(n) * count // n

@@ -2,7 +2,7 @@
 
     checkpoints/last-00000500/
         tensors.safetensors     every tensor, bit for bit
-        facts.json              everything else: the step, the best loss, ...
+        facts.json              everything else: the run's hash, the step, the best loss, ...
         manifest.json           size and sha256 of the two
 
 Nothing here is pickled, so that reading a stranger's checkpoint runs none of its code.
@@ -13,7 +13,7 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,14 @@ class Checkpoint:
     facts: dict[str, Any]
     path: Path
 
+    @property
+    def step(self) -> int:
+        return _step(self.path)
+
+    def sha256(self) -> str:
+        """Of the file of tensors: two checkpoints of the same weights and moments have the same."""
+        return files.sha256_of(self.path / TENSORS)
+
 
 def checkpoint_name(kind: str, step: int) -> str:
     """The name of a checkpoint: `last-00000500`."""
@@ -57,11 +65,19 @@ def checkpoint_name(kind: str, step: int) -> str:
     return name
 
 
+def save_checkpoint(directory: Path, kind: str, state: Any, run_hash: str = "") -> Path:
+    """Write a checkpoint of `kind`, last or best, of a `TrainState`, in the name of its run."""
+    step = state.progress.step
+    facts = {"run": run_hash, "step": step, "progress": asdict(state.progress)}
+    return write_checkpoint(directory, checkpoint_name(kind, step), state.tensors(), facts)
+
+
 def write_checkpoint(
     directory: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
 ) -> Path:
     """Save under `directory / name`, and prune what the new checkpoint makes useless.
 
+    `facts` have the step that the name has, and the hash of the run that it is of, as `run`.
     Two `last` are kept, the new one and the newest before it, and one `best`. A later `last` than
     the new one is pruned too: a run that wrote it and now stands before it found it broken. Tensors
     that share memory are saved once each, and come back equal and apart.
@@ -86,10 +102,11 @@ def write_checkpoint(
     return directory / name
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, run_hash: str | None = None) -> Checkpoint:
     """Load a checkpoint, every byte of it checked against the manifest.
 
-    Raises CheckpointError, naming the file, where a byte is missing, added or changed.
+    Raises CheckpointError, naming the file, where a byte is missing, added or changed, where it is of
+    another step than its name says, or of another run than `run_hash`.
     """
     path = Path(path)
     if path.is_symlink() or not path.is_dir():
@@ -99,6 +116,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         facts = json.loads(files.read_regular(path / FACTS, _MAX_JSON_BYTES))
         if not isinstance(facts, dict):
             raise CheckpointError(f"{path / FACTS} must hold one JSON object")
+        _check_identity(path, facts, run_hash)
         # pread gives each tensor its own memory; a mapped file could change under the run.
         tensors = load_file(path / TENSORS, device="cpu", backend="pread")
     except CheckpointError:
@@ -108,25 +126,37 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(tensors, facts, path)
 
 
-def latest_checkpoint(directory: Path) -> Checkpoint | None:
-    """The newest valid `last` checkpoint, or None where none was ever completed.
+def latest_checkpoint(directory: Path, run_hash: str | None = None) -> Checkpoint | None:
+    """The newest valid `last` checkpoint of the run, or None where none was ever completed.
 
-    A broken one is reported in a warning that names its broken file, and the one before it is used.
-    Raises CheckpointError where there are some and all are broken: to begin again is a decision.
+    A broken or foreign one is reported in a warning that names its file, and the one before it is
+    used. Raises CheckpointError where there are some and all are broken: to begin again is a decision.
     """
-    return _newest_valid(Path(directory), "last")
+    return _newest_valid(Path(directory), "last", run_hash)
 
 
-def best_checkpoint(directory: Path) -> Checkpoint | None:
+def best_checkpoint(directory: Path, run_hash: str | None = None) -> Checkpoint | None:
     """The valid `best` checkpoint, as `latest_checkpoint` finds the last."""
-    return _newest_valid(Path(directory), "best")
+    return _newest_valid(Path(directory), "best", run_hash)
 
 
-def _newest_valid(directory: Path, kind: str) -> Checkpoint | None:
+def _check_identity(path: Path, facts: Mapping[str, Any], run_hash: str | None) -> None:
+    if (named := _NAME.fullmatch(path.name)) and facts.get("step") != int(named[2]):
+        raise CheckpointError(
+            f"{path} holds step {facts.get('step')}, which its name does not say: it was renamed"
+        )
+    if run_hash is not None and facts.get("run") != run_hash:
+        raise CheckpointError(
+            f"{path} is of run {str(facts.get('run'))[:8]}, and this is run {run_hash[:8]}: "
+            "move it back to where it was made"
+        )
+
+
+def _newest_valid(directory: Path, kind: str, run_hash: str | None) -> Checkpoint | None:
     problems = []
     for path in _of_kind(directory, kind):
         try:
-            return read_checkpoint(path)
+            return read_checkpoint(path, run_hash)
         except CheckpointError as error:
             _log.warning("%s; trying the one before it", error)
             problems.append(str(error))

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.errors import UserError
 from common.files import explained, remove_leftovers, write_atomically
+from tracking.provenance import changed_files
 
 # What changes no number: where things go, what they are called, how often they are written.
-# `data`, `device` and `dtype` enter as what they came to: a fingerprint, a kind, a type.
+# `data`, `device`, `dtype` and `init_from` enter as what they came to: a fingerprint, a kind, a type,
+# the hashes of the run that this one starts from.
 _IRRELEVANT = (
-    "tracker", "table", "row", "scale", "fresh", "log_every", "save_every",
-    "runs_dir", "results_dir", "device", "dtype", "data",
+    "tracker", "table", "row", "scale", "scale_text", "fresh", "log_every", "save_every",
+    "runs_dir", "results_dir", "device", "dtype", "data", "init_from",
 )  # fmt: skip
 
 Status = Literal["new", "resume", "finished"]
@@ -36,11 +38,18 @@ def plain(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_hash(
-    cfg: DictConfig | Mapping[str, Any], data_fingerprint: str, *, dtype: str, device_kind: str
+    cfg: DictConfig | Mapping[str, Any],
+    data_fingerprint: str,
+    *,
+    dtype: str,
+    device_kind: str,
+    base: Mapping[str, Any] | None = None,
 ) -> str:
-    """sha256 of what changes a run's numbers: resolved values, data, and kind of arithmetic."""
+    """sha256 of what changes a run's numbers: resolved values, data, kind of arithmetic, base."""
     config = {key: value for key, value in plain(cfg).items() if key not in _IRRELEVANT}
     facts = {"config": config, "data": data_fingerprint, "dtype": dtype, "device": device_kind}
+    if base is not None:
+        facts["base"] = dict(base)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -53,6 +62,7 @@ class RunDirectory:
     config: dict[str, Any]
     status: Status
     nonce: str = ""
+    changed: Sequence[str] = ()  # files of a finished run that compute something else by now
     _lock: int | None = field(default=None, repr=False)
 
     @property
@@ -65,8 +75,8 @@ class RunDirectory:
         return f"{self.run_hash[:8]}-{self.nonce}"
 
     def read_record(self) -> dict[str, Any]:
-        """The run's record.json, or an empty dictionary where none was written yet."""
-        return _read_record(self.path)
+        """As `read_record`."""
+        return read_record(self.path)
 
     def close(self) -> None:
         if self._lock is not None:
@@ -91,18 +101,18 @@ def open_run(
     *,
     dtype: str,
     device_kind: str,
-    code_hash: str,
+    base: Mapping[str, Any] | None = None,
 ) -> RunDirectory:
     """Find or make, and lock, the directory `runs/<table or scale>/<row>/seed<k>-<hash8>`.
 
     Its `status` says what is to be done: `new`, `resume` (go on from the newest checkpoint, if one
     was written) or `finished` (nothing). `fresh=true` moves what is there aside, never deletes it.
 
-    Raises ValueError where another process holds the directory, where the code that makes the
-    numbers has changed since the run was started, and where nothing can be written.
+    Raises ValueError where another process holds the directory, where an unfinished run uses a file
+    that computes something else since it was started, and where nothing can be written.
     """
     config = plain(cfg)
-    digest = run_hash(config, data_fingerprint, dtype=dtype, device_kind=device_kind)
+    digest = run_hash(config, data_fingerprint, dtype=dtype, device_kind=device_kind, base=base)
     parent = Path(config.get("runs_dir") or "runs") / (config.get("table") or config["scale"])
     path = parent / config["row"] / f"seed{config['seed']}-{digest[:8]}"
     with explained(path, "runs_dir=DIR"):
@@ -111,55 +121,73 @@ def open_run(
             if config.get("fresh") and (path / "record.json").exists():
                 lock = _move_aside(path, lock)
             remove_leftovers(path / "checkpoints")  # of a save that was killed: no other may follow
-            status = _decide(path, code_hash)
+            status, changed = _decide(path)
             if status == "new":
                 write_atomically(path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
-            return RunDirectory(path, digest, config, status, _nonce(path), lock)
+            return RunDirectory(path, digest, config, status, _nonce(path), changed, lock)
         except BaseException:
             os.close(lock)
             raise
 
 
-def open_finished(path: Path, code_hash: str) -> RunDirectory:
+def open_finished(path: Path) -> RunDirectory:
     """Lock the directory of a finished run, to add to its record.
 
-    Raises ValueError where it is no run's or not finished, where another process holds it, and where
-    the code that makes the numbers has changed since.
+    Raises ValueError where it is no run's or not finished, where another process holds it, and where a
+    file that it uses computes something else since.
     """
-    record = _read_record(path)
+    record = read_record(path)
     if not record:
         raise UserError(f"{path} is not a run's directory: it has no record.json")
-    if _decide(path, code_hash) != "finished":
+    status, changed = _decide(path)
+    if status != "finished":
         raise UserError(f"{path} is {record['status']}, not finished: let the run go on first")
+    if changed:
+        raise UserError(f"{path} was finished by {_other_code(record, changed)}")
     lock = _acquire(path)
-    return RunDirectory(path, record["run_hash"], record["config"], "finished", _nonce(path), lock)
+    return RunDirectory(
+        path, record["run_hash"], record["config"], "finished", _nonce(path), (), lock
+    )
 
 
-def _decide(path: Path, code_hash: str) -> Status:
-    record = _read_record(path)
+def _decide(path: Path) -> tuple[Status, list[str]]:
+    """What is to be done, and the files of the run that have changed since it was started."""
+    record = read_record(path)
     if not record:
-        return "new"
-    old = record["code"]["code_hash"]
-    finished = record["status"] == "finished"
-    if old != code_hash:
-        state = "finished" if finished else "was started"
+        return "new", []
+    changed = changed_files(record["code"]["files"])
+    if record["status"] == "finished":
+        return "finished", changed
+    if changed:
         raise UserError(
-            f"{path} {state} with code {old[:8]}, and the code is now {code_hash[:8]}: "
-            "one run's numbers come from one code. fresh=true runs it anew and keeps the old "
-            f"directory beside it; or check out the old code (commit {record['code']['commit']})"
+            f"{path} was started by {_other_code(record, changed)}: one run's numbers come from one "
+            "code. fresh=true runs it anew and keeps the old directory beside it"
         )
-    return "finished" if finished else "resume"
+    return "resume", []
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _other_code(record: Mapping[str, Any], changed: Sequence[str]) -> str:
+    """`other code (commit 1a2b..., since when dropout/learned.py computes something else)`."""
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return (
+        f"other code (commit {record['code']['commit']}, since which {', '.join(changed[:3])}{more} "
+        "changed)"
+    )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record.json of a run's directory, or an empty dictionary where none was written yet.
+
+    ValueError where it is none.
+    """
     try:
         text = (path / "record.json").read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     try:
         record: dict[str, Any] = json.loads(text)
-        record["status"], record["code"]["code_hash"], record["code"]["commit"]
-    except (ValueError, KeyError, TypeError) as error:
+        record["status"], record["code"]["commit"], record["code"]["files"].items()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path / 'record.json'} is not a run's record ({error}): fresh=true keeps the "
             "directory beside and runs anew"

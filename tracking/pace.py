@@ -3,10 +3,13 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import torch
 
 from training.state import TrainState
+
+SURE_S, SURE_STEPS = 5.0, 20  # whichever comes first: enough to tell how long the rest will take
 
 
 class Pace:
@@ -19,6 +22,8 @@ class Pace:
         self._state = state
         self._first_step: int | None = None
         self._began = time.perf_counter()
+        self._longest_pause_s = 0.0
+        self._told = False
 
     def step_done(self) -> None:
         if self._first_step is None:
@@ -29,7 +34,24 @@ class Pace:
     def paused(self) -> Iterator[None]:
         stopped = self._now()
         yield
-        self._began += self._now() - stopped
+        pause = self._now() - stopped
+        self._began += pause
+        self._longest_pause_s = max(self._longest_pause_s, pause)
+
+    def forecast(self) -> str | None:
+        """What the rest will take, said once, when it can be known from the first steps; else None."""
+        step = self._state.progress.step
+        if self._told or self._first_step is None or step == self._first_step:
+            return None
+        elapsed, counted = self._now() - self._began, step - self._first_step
+        if elapsed < SURE_S and counted < SURE_STEPS:
+            return None
+        self._told = True
+        cfg = self._state.cfg
+        left = cfg.steps - step
+        pauses = left // cfg.eval_every + 1
+        seconds = left * elapsed / counted + pauses * self._longest_pause_s
+        return f"about {timedelta(seconds=round(seconds))} to go for {left:,} steps"
 
     def metrics(self) -> dict[str, float]:
         """`tokens`, `epoch` and `memory_bytes` so far, `tokens_per_s` since this process began."""

@@ -3,7 +3,6 @@
 These files are the source of truth; a tracker shows them, a table copies from them.
 """
 
-import json
 import logging
 import math
 import time
@@ -24,9 +23,13 @@ from tracking.lines import JsonLines
 from tracking.signals import INTERRUPTED
 from tracking.trackers import Event, GuardedTracker, Histogram, TrackedRun, Tracker
 
-SCHEMA = 1
+SCHEMA = 2
 _BINS = 20  # of a mask's histogram
-_CURVE = ("train/loss_nats", "val/loss_nats", "train/ones", "eval/ones")
+_CURVE = (
+    *("train/loss_nats", "val/loss_nats", "train/ema_loss_nats", "val/ema_loss_nats"),
+    *("train/ones", "eval/ones"),
+)
+_OF_FIRST_START = ("code", "versions", "device")
 _SUMMARY = ("table", "row", "seed", "status", "error", "steps", "parameters", "metrics", "best")
 
 
@@ -34,8 +37,10 @@ class RunRecord:
     """Writes what a run did, in its directory and to the tracker; used as `with RunRecord(...)`.
 
     `facts` are what is known before the first step: code, versions, device, dtype, compile, data,
-    parameters, parameters_trainable, flops_per_token. `step` is the one that the run goes on from,
-    0 for a new run: what was written of later steps is dropped, the rest shown to the tracker anew.
+    base, overrides, parameters, parameters_trainable, flops_per_token. `step` is the one that the run
+    goes on from, 0 for a new run: what was written of later steps is dropped, the rest shown to the
+    tracker anew. Every process that works on a run adds itself to the record's `starts`; `code`,
+    `versions` and `device` stay the first one's.
 
     Leaving the block without `finish` records the run as interrupted, or as failed with the error.
     """
@@ -46,9 +51,15 @@ class RunRecord:
         self.run, self.facts, self.step = run, dict(facts), step
         self._tracker = tracker
         self._final: dict[str, float | None] | None = None
+        self._best: dict[str, float | None] | None = None
         self._curve: dict[int, dict[str, Any]] = {}
         self._before = run.read_record()
         self._started = self._before.get("started") or _now()
+        begun = {"time": _now(), "step": step, "commit": facts["code"].get("commit")}
+        begun |= {name: facts[name] for name in ("versions", "device")}
+        self._starts = [*self._before.get("starts", []), begun]
+        if step > 0:
+            self.facts |= {n: self._before[n] for n in _OF_FIRST_START if n in self._before}
 
     def __enter__(self) -> Self:
         with ExitStack() as files:  # closed here where something below fails
@@ -115,8 +126,18 @@ class RunRecord:
         with explained(self.run.path):
             write_atomically(self.run.path / "samples.txt", "\n\n-----\n\n".join(samples) + "\n")
 
-    def finish(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
-        """Log the final evaluation; leaving the block then records the run as finished."""
+    def finish(
+        self,
+        step: int,
+        metrics: Mapping[str, float | Tensor],
+        best_step: int,
+        best: Mapping[str, float | Tensor],
+    ) -> None:
+        """Log the closing evaluations, of the last weights and of the best checkpoint's.
+
+        Leaving the block then records the run as finished.
+        """
+        self._best = {"step": best_step, **_numbers(best)}
         self._final = {"time_s": self.time_s, **self._last_pace(), **_numbers(metrics)}
         # Marked: it may see more windows than the curve's evaluation at the same step.
         self._append_metrics({"step": step, "final": True, **self._final})
@@ -158,7 +179,6 @@ class RunRecord:
 
     def _write_record(self, status: str, error: BaseException | None = None) -> None:
         config, curve = self.run.config, list(self._curve.values())
-        finite = [point for point in curve if point["val/loss_nats"] is not None]
         record = {
             "schema": SCHEMA,
             **{key: config.get(key) for key in ("table", "row", "seed", "steps")},
@@ -168,8 +188,10 @@ class RunRecord:
             "config": config,
             **self.facts,
             "metrics": self._final,
-            "best": min(finite, key=lambda point: point["val/loss_nats"], default=None),
+            "best": self._best or _lowest(curve),
             "curve": curve,
+            "missing_evaluations": self._missing_evaluations() if status == "finished" else [],
+            "starts": self._starts,
             "time_s": self.time_s,
             "started": self._started,
             "finished": None if status == "running" else _now(),
@@ -178,7 +200,17 @@ class RunRecord:
         with explained(self.run.path):
             write_atomically(self.run.path / "record.json", to_json(record, indent=1) + "\n")
             write_atomically(self.run.path / "summary.json", to_json(summary, indent=1) + "\n")
-        publish(self.run, record)
+
+    def _missing_evaluations(self) -> list[int]:
+        """Steps at which the config asks for an evaluation and metrics.jsonl has lost it."""
+        steps, every = self.run.config["steps"], self.run.config["eval_every"]
+        return sorted({*range(0, steps + 1, every), steps} - self._curve.keys())
+
+
+def _lowest(curve: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The point of a curve with the lowest validation loss: of a run that is not finished, its best."""
+    finite = [point for point in curve if point["val/loss_nats"] is not None]
+    return min(finite, key=lambda point: point["val/loss_nats"], default=None)
 
 
 @contextmanager
@@ -195,35 +227,10 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 
 def add_test(run: RunDirectory, test: Mapping[str, Any]) -> None:
-    """Put what the held-out split said into the record of a finished run, and publish it."""
+    """Put what the held-out split said into the record of a finished run."""
     record = run.read_record() | {"test": dict(test)}
     with explained(run.path):
         write_atomically(run.path / "record.json", to_json(record, indent=1) + "\n")
-    publish(run, record)
-
-
-def publish(run: RunDirectory, record: Mapping[str, Any]) -> Path | None:
-    """Copy the record to `results/runs/<table>/<row>/seed<k>.json`, where the run has a table.
-
-    A finished record there gives way to a finished one only: a later attempt that fails, or has
-    just begun, takes nothing from a table.
-    """
-    if not record["table"]:
-        return None
-    root = Path(run.config.get("results_dir") or "results")
-    path: Path = root / "runs" / record["table"] / record["row"] / f"seed{record['seed']}.json"
-    if record["status"] == "finished" or _status(path) != "finished":
-        with explained(path, "results_dir=DIR"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, to_json(record, indent=1) + "\n")
-    return path
-
-
-def _status(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["status"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _numbers(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:

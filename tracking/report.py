@@ -7,52 +7,37 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from data.prepare import TokenData
-from data.tokenizer import load_tokenizer
-from model.flops import training_flops_per_token
-from tracking import provenance
 from tracking.directory import RunDirectory
-from training.sample import generate
 from training.state import TrainState
 
 console = Console(stderr=True)
 
 
-def run_facts(state: TrainState) -> dict[str, Any]:
-    """What is known of a run before its first step, as its record has it."""
-    return {
-        "code": provenance.code_facts(),
-        "versions": provenance.versions(),
-        "device": provenance.device_facts(state.machine.device),
-        "dtype": state.machine.dtype_name,
-        "compile": bool(state.cfg.compile),
-        "data": data_facts(state.data),
-        "parameters": state.model.n_parameters(),
-        "parameters_trainable": sum(p.numel() for p in state.model.parameters() if p.requires_grad),
-        "flops_per_token": training_flops_per_token(state.model),
-    }
-
-
-def data_facts(data: TokenData) -> dict[str, Any]:
-    """Where a run's tokens come from, and how many there are."""
-    manifest, source = data.manifest, data.manifest["source"]
-    facts = {
-        "fingerprint": data.fingerprint,
-        "source": source.get("repo", source["kind"]),
-        "revision": source.get("revision") or source.get("package"),
-        "origin": source,
-        "files": {split: facts["sha256"] for split, facts in manifest["splits"].items()},
-        "tokenizer": manifest["tokenizer"],
-    }
-    for split in ("train", "val"):
-        facts |= {f"{split}_tokens": data.n_tokens(split), f"{split}_bytes": data.n_bytes(split)}
-    return facts
+def announce(state: TrainState, facts: Mapping[str, Any]) -> None:
+    """What is about to be trained, on which text, and how much of it there is to do."""
+    cfg, data = state.cfg, facts["data"]
+    tokens = cfg.batch_size * cfg.model.block_size
+    epochs = cfg.steps * tokens / data["train_tokens"]
+    work = cfg.steps * tokens * facts["flops_per_token"]
+    console.print(
+        f"scale={cfg.scale}: {facts['parameters']:,} parameters, {cfg.steps:,} steps of {tokens:,} "
+        f"tokens, {epochs:,.1f} epochs over {data['train_tokens']:,} tokens of {data['source']}, "
+        f"{work:.1e} FLOP on {facts['device']['name'] or facts['device']['kind']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if cfg.data.source == "sample" and cfg.scale_text != "sample":
+        console.print(
+            f"warning: scale={cfg.scale} is meant for data={cfg.scale_text}, and this trains on "
+            f"{data['source']}: its epochs and losses compare with nothing at that scale",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 class StepsBar:
@@ -94,27 +79,6 @@ class StepsBar:
         self._bar.update(self._task, completed=step, shown=text)
         if values and not console.is_terminal:
             console.print(f"step {step}: {text}", highlight=False)
-
-
-def sample_text(state: TrainState, n_samples: int = 2, n_tokens: int = 100) -> list[str]:
-    """Text that the model writes from nothing but an end of text, or a line break without one."""
-    tokenizer = load_tokenizer(state.model.cfg.vocab_size)
-    start = tokenizer.eot_token if state.cfg.data.end_of_text else tokenizer.encode("\n")[0]
-    state.model.eval()
-    return [
-        tokenizer.decode(generate(state.model, state.machine, [start], n_tokens, seed=seed))
-        for seed in range(n_samples)
-    ]
-
-
-def validation_masks(state: TrainState) -> dict[str, torch.Tensor]:
-    """Soft masks of one batch of validation windows, in evaluation mode, by module."""
-    batches, cfg = state.batches["val"], state.cfg
-    starts = batches.window_starts(cfg.evaluate.batch_size, cfg.seed, "evaluate val")
-    state.model.eval()
-    with torch.no_grad(), state.machine.autocast():
-        masks = state.model(batches.gather(starts)[0], return_masks=True).masks
-    return {key: out.soft_mask for key, out in masks.items() if out.soft_mask is not None}
 
 
 def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[str]) -> None:

@@ -1,80 +1,86 @@
-"""Losses and mask statistics on windows that stay the same."""
+"""Losses and mask statistics on windows that stay the same.
+
+A split is cut into disjoint windows of block_size tokens, from its beginning; the tokens behind the
+last whole window are left out. The closing evaluation sees every window once, or
+`evaluate.final_windows` of them, evenly spread; the curve's `evaluate.windows` of those. Which they are
+depends on the split alone: every row and every seed is measured on the same text.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from common.errors import UserError
 from common.streams import stream_seed
-from data.batches import Batches
+from data.batches import evenly_spread
 from data.prepare import TokenData
-from model.gpt import GPT, GPTOutput
 from ops.head import token_losses
-from training.device import Machine
+from training.average import weights_of
+from training.bundle import Bundle
+
+Extent = Literal["curve", "closing"]
 
 
-class Evaluable(Protocol):
-    """What an evaluation needs of a run: a `TrainState`, or a `LoadedRun`."""
-
-    @property
-    def cfg(self) -> DictConfig: ...
-    @property
-    def machine(self) -> Machine: ...
-    @property
-    def data(self) -> TokenData: ...
-    @property
-    def batches(self) -> dict[str, Batches]: ...
-    @property
-    def model(self) -> GPT: ...
-    @property
-    def forward(self) -> Callable[[Tensor], GPTOutput]: ...
-
-
-def evaluate(run: Evaluable, windows: int | None = None) -> dict[str, float]:
+def evaluate(run: Bundle, extent: Extent = "curve") -> dict[str, float]:
     """Loss on both splits in evaluation mode, and what the dropouts' masks look like.
 
-    `<split>/loss_nats` is the mean cross-entropy over `windows` fixed windows of the split, and
-    `<split>/loss_stderr` its standard error over windows (their sampling error, not the seeds');
+    `<split>/loss_nats` is the mean cross-entropy over the split's windows, `<split>/loss_stderr` its
+    standard error over them (their sampling error, not the seeds'), `<split>/windows` their number;
     `<split>/bits_per_byte` is the same loss per byte of text. `eval/<stat>` are the dropouts'
     statistics in evaluation mode on the validation windows, and `train/<stat>` those of one
     training-mode draw on the train windows, each the mean over modules;
-    `modules/<block>/<slot>/<mode>/<stat>` has them one by one.
+    `modules/<block>/<slot>/<mode>/<stat>` has them one by one. `<split>/ema_loss_nats` is the loss of
+    the averaged weights, where the run keeps some.
     """
-    windows = run.cfg.evaluate.windows if windows is None else windows
-    metrics = evaluate_split(run, "train", windows)
-    losses, stats = run_windows(run, "val", windows)
+    metrics = evaluate_split(run, "train", extent)
+    losses, stats = run_windows(run, "val", extent)
     metrics |= summarize_losses(run, "val", losses) | name_stats("eval", stats)
     if stats:
-        _, stats = run_windows(run, "train", windows, training=True)
+        _, stats = run_windows(run, "train", extent, training=True)
         metrics |= name_stats("train", stats)
+    if run.average is not None:
+        with weights_of(run.model, run.average.tensors):
+            metrics |= losses_of_average(evaluate_losses(run, extent))
     return metrics
 
 
-def evaluate_split(run: Evaluable, split: str, windows: int) -> dict[str, float]:
+def evaluate_losses(run: Bundle, extent: Extent = "closing") -> dict[str, float]:
+    """The losses alone, of train and val."""
+    return evaluate_split(run, "train", extent) | evaluate_split(run, "val", extent)
+
+
+def evaluate_split(run: Bundle, split: str, extent: Extent = "closing") -> dict[str, float]:
     """Loss of one split, as in `evaluate`. ValueError where the data has no such split."""
-    return summarize_losses(run, split, run_windows(run, split, windows)[0])
+    return summarize_losses(run, split, run_windows(run, split, extent)[0])
+
+
+def window_starts(run: Bundle, split: str, extent: Extent) -> Tensor:
+    """Where its windows begin, (windows,) int64; the curve's are among the closing's."""
+    if split not in run.batches:
+        raise UserError(f"the data has no split {split}; it has {', '.join(run.batches)}")
+    cfg = run.cfg.evaluate
+    closing = run.batches[split].disjoint_starts(cfg.final_windows)
+    if extent == "closing":
+        return closing
+    return closing[evenly_spread(len(closing), cfg.windows).to(closing.device)]
 
 
 def run_windows(
-    run: Evaluable, split: str, windows: int, training: bool = False
+    run: Bundle, split: str, extent: Extent, training: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean loss of each window (windows,), float64, and the mean of each statistic.
 
     With `training` the dropouts are as in training, and no loss is taken.
     """
-    cfg = run.cfg
-    if split not in run.batches:
-        raise UserError(f"the data has no split {split}; it has {', '.join(run.batches)}")
+    cfg, starts = run.cfg, window_starts(run, split, extent)
     batches = run.batches[split]
-    starts = batches.window_starts(windows, cfg.seed, f"evaluate {split}")
     # Only training-mode draws, and attention dropout left on, use this noise.
     torch.manual_seed(stream_seed(cfg.seed, f"evaluate {split} noise"))
     losses, sums = [], defaultdict[str, Tensor | float](float)
@@ -84,7 +90,7 @@ def run_windows(
             tokens, targets = batches.gather(some)
             out = run.forward(tokens)
             for name, value in out.stats.items():
-                sums[name] += value.double() * (len(tokens) / windows)
+                sums[name] += value.double() * (len(tokens) / len(starts))
             if not training:
                 flat = out.hidden.flatten(0, 1), run.model.head_weight, targets.flatten()
                 losses.append(token_losses(*flat).view_as(targets).double().mean(1))
@@ -92,14 +98,24 @@ def run_windows(
     return torch.cat(losses) if losses else torch.empty(0), stats
 
 
-def summarize_losses(run: Evaluable, split: str, losses: Tensor) -> dict[str, float]:
-    """Mean over windows, its standard error, and the mean in bits per byte."""
+def validation_masks(run: Bundle) -> dict[str, Tensor]:
+    """Soft masks of one batch of validation windows, in evaluation mode, by module."""
+    starts = window_starts(run, "val", "curve")[: run.cfg.evaluate.batch_size]
+    tokens, _ = run.batches["val"].gather(starts)
+    with set_mode(run.model, False, False), torch.no_grad(), run.machine.autocast():
+        masks = run.model(tokens, return_masks=True).masks
+    return {key: out.soft_mask for key, out in masks.items() if out.soft_mask is not None}
+
+
+def summarize_losses(run: Bundle, split: str, losses: Tensor) -> dict[str, float]:
+    """Mean over windows, its standard error, their number, and the mean in bits per byte."""
     mean = losses.mean().item()
     stderr = (losses.std() / len(losses) ** 0.5).item() if len(losses) > 1 else math.nan
     return {
         f"{split}/loss_nats": mean,
         f"{split}/loss_stderr": stderr,
         f"{split}/bits_per_byte": bits_per_byte(mean, run.data, split),
+        f"{split}/windows": len(losses),
     }
 
 
@@ -108,7 +124,16 @@ def bits_per_byte(loss_nats: float, data: TokenData, split: str) -> float:
     return loss_nats / math.log(2) * data.n_tokens(split) / data.n_bytes(split)
 
 
-def name_stats(mode: str, stats: dict[str, Tensor]) -> dict[str, float]:
+def losses_of_average(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The losses of an evaluation, named as those of the averaged weights: `val/ema_loss_nats`."""
+    return {
+        name.replace("/loss_", "/ema_loss_"): value
+        for name, value in metrics.items()
+        if "/loss_" in name
+    }
+
+
+def name_stats(mode: str, stats: Mapping[str, Tensor]) -> dict[str, float]:
     """`block3/mlp_output/ones` -> its own entry and the mean over modules, `<mode>/ones`."""
     named = {}
     by_kind = defaultdict[str, list[float]](list)

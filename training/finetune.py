@@ -1,16 +1,29 @@
 """Fine-tuning: a trained run's weights, frozen, with adapters that train on top of them."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from cli.instantiate import instantiate, read_config
+from cli.instantiate import instantiate
 from common.errors import UserError
 from common.streams import stream_seed
 from model.adapters import apply_adapters, base_tensors
-from tracking.checkpoint import best_checkpoint
+
+
+@dataclass(frozen=True)
+class Base:
+    """The run that a fine-tuning starts from: its best weights, and what they are.
+
+    `name` is what a person called it, `identity` its run hash and the sha256 of its weights.
+    """
+
+    name: str
+    cfg: DictConfig
+    tensors: Mapping[str, Tensor]
+    identity: Mapping[str, Any]
 
 
 def add_adapters(model: nn.Module, cfg: DictConfig) -> None:
@@ -30,34 +43,17 @@ def add_adapters(model: nn.Module, cfg: DictConfig) -> None:
     apply_adapters(model, factory, cfg.adapter.targets, stream_seed(cfg.seed, "adapter"))
 
 
-def load_base(model: nn.Module, cfg: DictConfig) -> None:
-    """Copy the best weights of the run `cfg.init_from` into the model, under its adapters.
+def copy_base(model: nn.Module, base: Base) -> None:
+    """Copy the base's weights into the model, under its adapters.
 
-    Without `init_from` nothing changes. ValueError where the directory is no run's, the run has
-    adapters of its own, or its model is another one.
+    ValueError where the base has adapters of its own, or is another model.
     """
-    if cfg.init_from is None:
-        return
-    directory = Path(cfg.init_from)
-    if not (directory / "config.yaml").is_file():
-        raise UserError(f"init_from={directory} is not a run's directory: it has no config.yaml")
-    base = read_config(directory / "config.yaml")
-    if base.adapter.layer is not None:
+    if base.cfg.adapter.layer is not None:
         raise UserError(
-            f"init_from={directory} was trained with adapter={base.adapter.name}: start from the run "
-            f"that it adapted, init_from={base.init_from}"
+            f"{base.name} was trained with adapter={base.cfg.adapter.name}: start from the run "
+            f"that it adapted, init_from={base.cfg.init_from}"
         )
-    checkpoint = best_checkpoint(directory / "checkpoints")
-    if checkpoint is None:
-        raise UserError(f"init_from={directory} has no best checkpoint yet: let the run go on")
-    copy_weights(checkpoint.tensors, base_tensors(model), what=f"init_from={directory}", base=base)
-
-
-def copy_weights(
-    saved: Mapping[str, Tensor], ours: Mapping[str, Tensor], *, what: str, base: DictConfig
-) -> None:
-    """Copy the `model.*` tensors of a checkpoint over `ours`; ValueError where the two differ."""
-    theirs = {k.removeprefix("model."): v for k, v in saved.items() if k.startswith("model.")}
+    ours, theirs = base_tensors(model), base.tensors
     differing = sorted(
         name
         for name in ours.keys() | theirs.keys()
@@ -65,9 +61,9 @@ def copy_weights(
     )
     if differing:
         raise UserError(
-            f"{what} is of another model ({len(differing)} tensors differ, first {differing[0]}): it "
-            f"was trained with dropout={base.dropout.name}, model={dict(base.model)}; give this run "
-            "the same"
+            f"{base.name} is of another model ({len(differing)} tensors differ, first {differing[0]}): "
+            f"it was trained with dropout={base.cfg.dropout.name}, model={dict(base.cfg.model)}; give "
+            "this run the same"
         )
     for name, tensor in ours.items():
         tensor.copy_(theirs[name])

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from cli.instantiate import instantiate
 from common.errors import UserError
-from data.batches import Batches
-from data.prepare import TokenData, prepare
+from data.prepare import TokenData
 from model.gpt import GPT, GPTConfig
 from model.init import init_weights
 from model.slots import SLOTS
-from tracking.checkpoint import Checkpoint, checkpoint_name, write_checkpoint
-from training.device import Machine, choose_machine, keep_freed_memory
-from training.finetune import add_adapters, load_base
-from training.optimizer import build_optimizer
+from training.average import WeightAverage
+from training.bundle import Bundle
+from training.device import Machine, choose_machine
+from training.finetune import Base, add_adapters, copy_base
+from training.optimizer import Optimizer
+from training.schedule import Schedule
 
 
 @dataclass
@@ -33,50 +33,61 @@ class Progress:
     best_val_loss_nats: float | None = None
 
     def is_best(self, val_loss_nats: float) -> bool:
-        """Whether this is the lowest validation loss so far; remembers it if so."""
-        if self.best_val_loss_nats is not None and val_loss_nats >= self.best_val_loss_nats:
+        """Whether this is the lowest validation loss so far; remembers it if so. NaN never is."""
+        best = math.inf if self.best_val_loss_nats is None else self.best_val_loss_nats
+        if not val_loss_nats < best:
             return False
         self.best_step, self.best_val_loss_nats = self.step, val_loss_nats
         return True
 
 
-@dataclass
-class TrainState:
-    """A run in memory. Only the model's and optimizer's tensors and `progress` ever change.
+class Saved(Protocol):
+    """What a checkpoint holds: the tensors of `TrainState.tensors`, and its `progress`."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]: ...
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+
+class TrainState(Bundle):
+    """A run in memory. Only tensors of model, optimizer and average, and `progress`, ever change.
 
     Batches, noise and evaluation windows are functions of (seed, purpose, step), so there is no
-    generator to save. `forward` is the model, compiled where the config asks for it.
+    generator to save.
     """
 
-    cfg: DictConfig
-    machine: Machine
-    data: TokenData
-    batches: dict[str, Batches]
-    model: GPT
-    forward: nn.Module
-    optimizer: torch.optim.Optimizer
-    progress: Progress = field(default_factory=Progress)
+    def __init__(
+        self, cfg: DictConfig, machine: Machine, model: GPT, data: TokenData | None = None
+    ) -> None:
+        super().__init__(cfg, machine, model, data)
+        options = OmegaConf.masked_copy(
+            cfg.optimizer, [k for k in cfg.optimizer if k != "grad_clip"]
+        )
+        self.optimizer: Optimizer = instantiate(options, self.model)
+        self.decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        self.schedule: Schedule = instantiate(cfg.schedule)
+        self.decay_schedule: Schedule = instantiate(cfg.decay_schedule)
+        if cfg.ema_decay is not None:
+            self.average = WeightAverage(self.model, cfg.ema_decay)
+        self.progress = Progress()
 
     @classmethod
-    def build(cls, cfg: DictConfig, data: TokenData | None = None) -> TrainState:
-        """The state before the first step. ValueError where the config does not hold together."""
-        machine = choose_machine(cfg.device, cfg.dtype)
-        if machine.device.type == "cpu":
-            keep_freed_memory()
-        model = build_model(cfg)  # before the data: its errors are quick, preparing can be long
-        load_base(model, cfg)
-        data = prepare(cfg.data, cfg.model.block_size) if data is None else data
-        model.to(machine.device)
-        options = {k: v for k, v in cfg.optimizer.items() if k != "grad_clip"}
-        return cls(
-            cfg=cfg,
-            machine=machine,
-            data=data,
-            batches={s: _batches(data, s, cfg, machine) for s in ("train", "val")},
-            model=model,
-            forward=torch.compile(model) if cfg.compile else model,  # type: ignore[arg-type]
-            optimizer=build_optimizer(model, **options),
-        )
+    def build(
+        cls,
+        cfg: DictConfig,
+        machine: Machine | None = None,
+        data: TokenData | None = None,
+        base: Base | None = None,
+    ) -> TrainState:
+        """The state before the first step, on the best weights of `base` where there is one.
+
+        ValueError where the config does not hold together.
+        """
+        model = build_model(cfg)
+        if base is not None:
+            copy_base(model, base)
+        return cls(cfg, machine or choose_machine(cfg.device, cfg.dtype), model, data)
 
     def remaining_steps(self) -> Iterator[int]:
         """The steps still to do; step k is the k-th update, from 1."""
@@ -84,33 +95,29 @@ class TrainState:
             yield self.progress.step + 1
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights and optimizer moments by name, for a checkpoint."""
+        """Weights, optimizer moments and averaged weights by name, for a checkpoint."""
         weights = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        return weights | {
-            f"optimizer.{name}.{key}": value
-            for name, parameter in self.model.named_parameters()
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-        }
-
-    def save(self, directory: Path, kind: str) -> None:
-        """Write a checkpoint of `kind`, last or best."""
-        name = checkpoint_name(kind, self.progress.step)
-        write_checkpoint(directory, name, self.tensors(), {"progress": asdict(self.progress)})
-
-    def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of this same run, exactly."""
-        load_weights(self.model, checkpoint.tensors)
-        for name, parameter in self.model.named_parameters():
-            prefix = f"optimizer.{name}."
-            moments = {
-                key.removeprefix(prefix): value
-                for key, value in checkpoint.tensors.items()
-                if key.startswith(prefix)
+        averaged = self.average.tensors if self.average is not None else {}
+        return (
+            weights
+            | {f"average.{name}": tensor for name, tensor in averaged.items()}
+            | {
+                f"optimizer.{name}.{key}": value
+                for name, parameter in self.model.named_parameters()
+                for key, value in self.optimizer.state.get(parameter, {}).items()
             }
-            if moments:
+        )
+
+    def load(self, saved: Saved) -> None:
+        """Go on from a checkpoint of this same run, exactly."""
+        load_weights(self.model, saved.tensors)
+        if self.average is not None:
+            self.average.load(_below("average.", saved.tensors))
+        for name, parameter in self.model.named_parameters():
+            if moments := _below(f"optimizer.{name}.", saved.tensors):
                 device = self.machine.device
                 self.optimizer.state[parameter] = {k: v.to(device) for k, v in moments.items()}
-        self.progress = Progress(**checkpoint.facts["progress"])
+        self.progress = Progress(**saved.facts["progress"])
 
 
 def build_model(cfg: DictConfig) -> GPT:
@@ -118,22 +125,30 @@ def build_model(cfg: DictConfig) -> GPT:
 
     ValueError where a dropout does not fit its slot, naming both.
     """
-    shape = GPTConfig(**cfg.model)
-    dropouts = {s: instantiate(cfg.dropout[s]) for s in SLOTS if cfg.dropout.get(s) is not None}
-    model = GPT(shape, dropouts)
-    init_weights(model, cfg.seed, shape.n_layer, shape.activation)
+    model = design_model(cfg)
+    init_weights(model, cfg.seed, model.cfg.n_layer, model.cfg.activation)
     add_adapters(model, cfg)
     return model
 
 
+def design_model(cfg: DictConfig) -> GPT:
+    """The model of a config before its initial weights; on torch's meta device it takes no memory."""
+    dropouts = {s: instantiate(cfg.dropout[s]) for s in SLOTS if cfg.dropout.get(s) is not None}
+    return GPT(GPTConfig(**cfg.model), dropouts)
+
+
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy the `model.*` tensors of a checkpoint in; ValueError where names or shapes differ."""
-    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(model_weights(tensors))
     except RuntimeError as error:
         raise UserError(f"these weights are of another model: {error}") from None
 
 
-def _batches(data: TokenData, split: str, cfg: Any, machine: Machine) -> Batches:
-    return Batches(data.tokens(split), cfg.model.block_size, machine.device)
+def model_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's own of a checkpoint's tensors, by the model's names."""
+    return _below("model.", tensors)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -14,6 +14,7 @@ from cli.config import register_schema
 from inspection.report import all_sections
 from inspection.subject import Subject, choose_module, load_subject, read_metrics
 from model.gpt import GPT, GPTConfig
+from tracking.checkpoint import save_checkpoint
 from training.state import TrainState
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ def run(tmp_path_factory):
         cfg = compose("train", overrides)
     OmegaConf.resolve(cfg)
     (directory / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
-    TrainState.build(cfg).save(directory / "checkpoints", "best")
+    save_checkpoint(directory / "checkpoints", "best", TrainState.build(cfg))
     name = "modules/block0/mlp_output"
     line = {"step": 0, "eval/ones": 1.0, f"{name}/eval/ones": 1.0, f"{name}/train/ones": 1.0}
     (directory / "metrics.jsonl").write_text(json.dumps(line) + "\n")

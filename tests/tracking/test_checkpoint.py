@@ -51,7 +51,7 @@ def test_tensors_come_back_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> No
         "empty": matrix[:0],
         "scalar": matrix[0, 0],
     }
-    path = write_checkpoint(tmp_path, "last-00000001", tensors, {})
+    path = write_checkpoint(tmp_path, "last-00000001", tensors, {"step": 1})
     loaded = read_checkpoint(path).tensors
     assert loaded.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -68,7 +68,9 @@ def test_the_tensor_file_is_plain_safetensors(tmp_path: Path) -> None:
 def test_tied_tensors_come_back_equal_and_apart(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.randn(4, 4))
     tensors = {"embedding": weight, "head": weight, "row": weight[2]}
-    loaded = read_checkpoint(write_checkpoint(tmp_path, "last-00000001", tensors, {})).tensors
+    loaded = read_checkpoint(
+        write_checkpoint(tmp_path, "last-00000001", tensors, {"step": 1})
+    ).tensors
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
     loaded["head"].zero_()
     assert torch.equal(loaded["embedding"], weight)

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from cli.config import register_schema
 from model.adapters import base_tensors
 from model.flops import training_flops_per_token
-from tracking.checkpoint import latest_checkpoint
-from tracking.load import load_run
+from tracking.checkpoint import latest_checkpoint, save_checkpoint
+from tracking.load import load_run, read_base
 from training.state import TrainState
 from training.step import train_step
 
@@ -35,6 +35,8 @@ every_adapter = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTE
 class RepeatedTokens:
     """A text that can be learned: the same 40 tokens over and over."""
 
+    splits = ("train", "val")
+
     def tokens(self, split: str) -> np.ndarray:
         return np.tile(np.arange(40, dtype=np.uint16) * 5, 20)
 
@@ -49,13 +51,14 @@ def config(*overrides: str) -> DictConfig:
 
 
 def build(*overrides: str) -> TrainState:
-    return TrainState.build(config(*overrides), RepeatedTokens())
+    cfg = config(*overrides)
+    return TrainState.build(cfg, data=RepeatedTokens(), base=read_base(cfg))
 
 
 def save_run(state: TrainState, directory: Path, kind: str) -> Path:
     directory.mkdir(exist_ok=True)
     (directory / "config.yaml").write_text(OmegaConf.to_yaml(state.cfg))
-    state.save(directory / "checkpoints", kind)
+    save_checkpoint(directory / "checkpoints", kind, state)
     return directory
 
 

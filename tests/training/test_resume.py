@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tracking.checkpoint import read_checkpoint
+from tracking.checkpoint import read_checkpoint, save_checkpoint
 from training.evaluate import evaluate
 from training.state import TrainState
 from training.step import train_step
@@ -26,11 +26,11 @@ def take_steps(state: TrainState) -> list[dict[str, float]]:
 
 def check_every_step(build: Build, directory: Path, *overrides: str) -> None:
     whole = build(*overrides)
-    whole.save(directory / "0", "last")
+    save_checkpoint(directory / "0", "last", whole)
     expected = []
     for step in range(1, STEPS + 1):
         expected.append({name: float(value) for name, value in train_step(whole).items()})
-        whole.save(directory / str(step), "last")
+        save_checkpoint(directory / str(step), "last", whole)
     expected.append(evaluate(whole))
     for step in range(STEPS + 1):
         resumed = build(*overrides)
@@ -45,6 +45,11 @@ def check_every_step(build: Build, directory: Path, *overrides: str) -> None:
 def test_resumed_at_every_step(tiny_state: Build, tmp_path: Path) -> None:
     """Learned dropout, stochastic rounding, two micro-batches; masks that are half ones."""
     check_every_step(tiny_state, tmp_path, "dropout=learned", "dropout.shift_init=1.5")
+
+
+def test_averaged_weights_and_muon_resumed_at_every_step(tiny_state: Build, tmp_path: Path) -> None:
+    options = ("ema_decay=0.9", "optimizer=muon", "decay_schedule=ramp", "schedule=linear")
+    check_every_step(tiny_state, tmp_path, "dropout=none", *options)
 
 
 @pytest.mark.slow

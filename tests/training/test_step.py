@@ -7,8 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from common.streams import stream_seed
+from ops.head import head_loss
 from training.state import TrainState
-from training.step import NonFiniteError, accumulate_gradients, train_step
+from training.step import (
+    NonFiniteError,
+    accumulate_gradients,
+    check_evaluation,
+    skip_from_now_on,
+    stop_if_skipped,
+    train_step,
+)
 
 Build = Callable[..., TrainState]
 EXACT = ("dtype=float32",)
@@ -116,3 +125,68 @@ def test_the_penalty_reaches_the_mask_only_with_its_weight(tiny_state: Build) ->
         shift.append(gradients(state)[name])
         state.optimizer.zero_grad()
     assert not torch.allclose(*shift)
+
+
+def test_a_micro_batchs_noise_is_its_own(tiny_state: Build) -> None:
+    """Whoever computes the second half of a step draws what one process draws for it."""
+    whole, half = tiny_state(*EXACT, "dropout=standard"), tiny_state(*EXACT, "dropout=standard")
+    batches = half.batches["train"]
+    starts = batches.window_starts(4, half.cfg.seed, "train", 1)[2:]
+    torch.manual_seed(stream_seed(half.cfg.seed, "dropout/1", 1))
+    tokens, targets = batches.gather(starts)
+    second = half.model.train()(tokens)
+    part = head_loss(second.hidden.flatten(0, 1), half.model.head_weight, targets.flatten()) / 2
+    (part).backward()
+    first_alone = gradients(half)
+    accumulate_gradients(whole, 1, 0.0)
+    together = gradients(whole)
+    whole.optimizer.zero_grad()
+    torch.manual_seed(stream_seed(whole.cfg.seed, "dropout/0", 1))
+    tokens, targets = batches.gather(batches.window_starts(4, 1, "train", 1)[:2])
+    out = whole.model.train()(tokens)
+    (head_loss(out.hidden.flatten(0, 1), whole.model.head_weight, targets.flatten()) / 2).backward()
+    for name, gradient in gradients(whole).items():
+        torch.testing.assert_close(gradient + first_alone[name], together[name])
+
+
+def test_backward_is_outside_autocast(tiny_state: Build) -> None:
+    state, seen = tiny_state("dtype=bfloat16", "dropout=none"), []
+    state.model.norm.register_full_backward_hook(
+        lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+    train_step(state)
+    assert seen == [False, False]
+
+
+def test_a_fused_optimizer_skips_a_broken_update_and_all_later_ones(tiny_state: Build) -> None:
+    """What happens on a GPU, where nothing is read back; the CPU's fused AdamW obeys too."""
+    state = tiny_state("dropout=none")
+    train_step(state)
+    parameter = next(state.model.parameters())
+    for bad in (False, True, False):
+        before = parameter.detach().clone()
+        parameter.grad = torch.full_like(parameter, float("nan") if bad else 1.0)
+        skip_from_now_on(state.optimizer, torch.tensor(bad))
+        state.optimizer.step()
+        assert torch.equal(parameter, before) == (state.optimizer.found_inf.item() == 1)
+    assert torch.isfinite(parameter).all()
+    with pytest.raises(NonFiniteError, match="at or before step 1; no weight was updated since"):
+        stop_if_skipped(state)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_evaluation_that_is_not_finite_stops_the_run(value: float) -> None:
+    with pytest.raises(NonFiniteError, match=r"step 7: the val loss is (nan|inf) in evaluation"):
+        check_evaluation(7, {"train/loss_nats": 2.0, "val/loss_nats": value})
+    check_evaluation(7, {"train/loss_nats": 2.0, "val/loss_nats": 2.5})
+
+
+def test_the_weight_decay_follows_its_schedule_where_there_is_decay(tiny_state: Build) -> None:
+    state = tiny_state(
+        "dropout=none", "decay_schedule=ramp", "decay_schedule.end=2", "decay_schedule.factor=3"
+    )
+    decays = []
+    for _ in range(3):
+        train_step(state)
+        decays.append([group["weight_decay"] for group in state.optimizer.param_groups])
+    assert decays == [pytest.approx([d, 0.0]) for d in (0.1, 0.2, 0.3)]
