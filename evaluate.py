@@ -8,12 +8,17 @@ the last and the best checkpoint of a finished run, and keeps the result in the 
 tables find it; asked again, it prints what is kept.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cli.errors import run_cli
+
+if TYPE_CHECKING:
+    from tracking.load import LoadedRun
 
 KEPT: dict[str, Literal["best", "last"]] = {"final": "last", "best": "best"}
 
@@ -24,7 +29,9 @@ def main() -> None:
     )
     parser.add_argument("--run", required=True, nargs="+", metavar="DIR", help="runs' directories")
     parser.add_argument("--split", choices=["train", "val", "test"], default="val")
-    parser.add_argument("--windows", type=int, help="default: the run's evaluate.final_windows")
+    parser.add_argument(
+        "--windows", type=positive, help="default: the run's evaluate.final_windows"
+    )
     parser.add_argument("--checkpoint", choices=["best", "last"], default="last")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
@@ -43,26 +50,46 @@ def main() -> None:
         print(json.dumps({"run": directory, **answer(Path(directory), args)}, indent=1))
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return number
+
+
 def _is_plain_test(args: argparse.Namespace) -> bool:
     options = (args.windows, args.checkpoint, args.device, args.attention_dropout)
     return args.split == "test" and options == (None, "last", "auto", False)
 
 
 def evaluate(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Loss, its standard error and bits per byte on the run's fixed windows of one split."""
+    """Loss, its standard error and bits per byte on the disjoint windows of one split."""
     from tracking.load import load_run
-    from training.evaluate import evaluate_split
 
     run = load_run(directory, args.checkpoint, args.device)
-    windows = args.windows or run.cfg.evaluate.final_windows
+    if args.windows is not None:
+        run.cfg.evaluate.final_windows = args.windows
     run.cfg.evaluate.attention_dropout = args.attention_dropout
+    machine = {"dtype": run.machine.dtype_name, "device": run.machine.device.type}
     return {
         "checkpoint": args.checkpoint,
-        "step": run.step,
         "split": args.split,
-        "windows": windows,
-        **evaluate_split(run, args.split, windows),
+        **machine,
+        **measure(run, args.split),
     }
+
+
+def measure(run: LoadedRun, split: str) -> dict[str, Any]:
+    """The loss of a checkpoint, and of its averaged weights where it has some."""
+    from training.average import weights_of
+    from training.evaluate import evaluate_split, losses_of_average
+    from training.state import averaged_weights
+
+    measured = {"step": run.checkpoint.step, **evaluate_split(run, split)}
+    if averaged := averaged_weights(run.checkpoint.tensors):
+        with weights_of(run.model, averaged):
+            measured |= losses_of_average(evaluate_split(run, split))
+    return measured
 
 
 def read_test(directory: Path, _: argparse.Namespace) -> dict[str, Any]:
@@ -70,21 +97,21 @@ def read_test(directory: Path, _: argparse.Namespace) -> dict[str, Any]:
 
     On the kind of device and in the dtype of the run, and only by the code that trained it.
     """
-    from tracking import provenance
     from tracking.directory import open_finished
     from tracking.load import load_run
     from tracking.record import add_test
-    from training.evaluate import evaluate_split
 
-    with open_finished(directory, provenance.code_hash()) as opened:
+    with open_finished(directory) as opened:
         record = opened.read_record()
         if "test" not in record:
-            test: dict[str, Any] = {"windows": record["config"]["evaluate"]["final_windows"]}
-            for name, checkpoint in KEPT.items():
-                run = load_run(directory, checkpoint, record["device"]["kind"], record["dtype"])
-                measured = evaluate_split(run, "test", test["windows"])
-                test[name] = {"step": run.step, **measured}
-            add_test(opened, test)
+            kind = record["device"]["kind"]
+            add_test(
+                opened,
+                {
+                    name: measure(load_run(directory, checkpoint, kind), "test")
+                    for name, checkpoint in KEPT.items()
+                },
+            )
         return dict(opened.read_record()["test"])
 
 

@@ -47,7 +47,7 @@ def write_report(subject: Subject, directory: Path, title: str) -> Path:
         for picture in section.pictures:
             (directory / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
     facts = {
-        "dropout": subject.dropout_name,
+        "dropout": subject.cfg.dropout.name,
         "step": f"{subject.step:,}",
         "looked at on": f"{len(subject.windows)} windows of {subject.windows.size(1)} tokens",
     }

@@ -68,15 +68,16 @@ def gradient_section(subject: Subject, drawn: Mapping[str, Observed]) -> Section
             f"Nothing to show for {name}: no single trained linear layer makes its units, or none of "
             "them was dropped, not even in one sample alone.",
         )
-    steps = updates(seen, subject.lr, subject.weight_decay)
+    optimizer = subject.cfg.optimizer
+    steps = updates(seen, optimizer.lr, optimizer.weight_decay)
     rows = [(step.optimizer, f"{step.dropped:.2g}", f"{step.kept:.2g}") for step in steps]
     return Section(
         title,
         gradient_statement(seen, name),
         [Picture("gradients", figures.drawn(figures.draw_gradients, seen))],
         f"Samples are single tokens; a unit's weights are its row of {seen.producer}. In the table, "
-        f"the largest change of a weight in one step with learning rate {subject.lr:g}. Even without a "
-        "gradient, weight decay and Adam's memory of earlier gradients move a weight.",
+        f"the largest change of a weight in one step with learning rate {optimizer.lr:g}. Even without "
+        "a gradient, weight decay and Adam's memory of earlier gradients move a weight.",
         [("optimizer step", "dropped units", "kept units"), *rows],
     )
 

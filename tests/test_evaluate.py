@@ -43,13 +43,11 @@ def ask(monkeypatch, capsys, *arguments: object) -> dict:
 def test_the_last_checkpoint_has_the_loss_of_the_record(run, monkeypatch, capsys):
     answer = ask(monkeypatch, capsys, "--run", run, "--split", "val")
     final = json.loads((run / "record.json").read_text())["metrics"]
-    assert (answer["step"], answer["windows"]) == (4, 8)
+    assert (answer["step"], answer["val/windows"], answer["device"]) == (4, 8, "cpu")
     assert answer["val/loss_nats"] == pytest.approx(final["val/loss_nats"], abs=1e-6)
 
 
-def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(
-    folder, run, monkeypatch, capsys
-):
+def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(run, monkeypatch, capsys):
     record = ("--run", run, "--split", "test", "--record")
     first = ask(monkeypatch, capsys, *record)
     alone = ask(monkeypatch, capsys, "--run", run, "--split", "test")
@@ -57,8 +55,7 @@ def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(
     for name, answer in (("final", alone), ("best", best)):
         assert first[name]["step"] == answer["step"]
         assert first[name]["test/loss_nats"] == answer["test/loss_nats"]
-    published = next((folder / "results").rglob("seed1.json"))
-    kept = read_record(published, published.relative_to(published.parents[1]))
+    kept = read_record(run / "record.json", Path(run.parent.name, run.name, "record.json"))
     assert kept.metric("test") == first["final"]["test/loss_nats"]
     assert kept.metric("best_test") == first["best"]["test/loss_nats"]
 
@@ -67,8 +64,8 @@ def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(
 
 
 def test_only_the_code_that_trained_a_run_adds_to_its_record(run, monkeypatch, capsys):
-    monkeypatch.setattr("tracking.provenance.code_hash", lambda: "0" * 64)
-    with pytest.raises(ValueError, match="one run's numbers come from one code"):
+    monkeypatch.setattr("tracking.directory.changed_files", lambda files: ["model/gpt.py"])
+    with pytest.raises(ValueError, match=r"finished by other code .* model/gpt.py changed"):
         ask(monkeypatch, capsys, "--run", run, "--split", "test", "--record")
 
 

@@ -33,7 +33,7 @@ def used_files(root: Path = ROOT) -> dict[str, str]:
     loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     files = {root / "train.py", *(Path(file).resolve() for file in loaded if file)}
     if native.library() is not None:
-        files |= {f for f in (root / "ops" / "kernels").iterdir() if f.suffix in (".cpp", ".h")}
+        files |= {file for file in native.KERNELS.iterdir() if file.suffix in (".cpp", ".h")}
     names = {f.relative_to(root).as_posix(): f for f in files if f.is_relative_to(root)}
     return {n: code_digest(names[n]) for n in sorted(names) if n.startswith(SOURCES)}
 

@@ -112,7 +112,7 @@ class TrainState(Bundle):
         """Go on from a checkpoint of this same run, exactly."""
         load_weights(self.model, saved.tensors)
         if self.average is not None:
-            self.average.load(_below("average.", saved.tensors))
+            self.average.load(averaged_weights(saved.tensors))
         for name, parameter in self.model.named_parameters():
             if moments := _below(f"optimizer.{name}.", saved.tensors):
                 device = self.machine.device
@@ -148,6 +148,11 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def model_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The model's own of a checkpoint's tensors, by the model's names."""
     return _below("model.", tensors)
+
+
+def averaged_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The averaged weights among them, by the model's names; none where the run keeps no average."""
+    return _below("average.", tensors)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,28 +12,26 @@ from omegaconf import OmegaConf
 import inspect_masks
 from cli.config import register_schema
 from inspection.report import all_sections
-from inspection.subject import Subject, choose_module, load_subject, read_metrics
+from inspection.subject import Subject, choose_module, load_subject
 from model.gpt import GPT, GPTConfig
 from tracking.checkpoint import save_checkpoint
+from training.bundle import Bundle
 from training.state import TrainState
 
 ROOT = Path(__file__).parents[2]
+CFG = {"dropout": {"name": "a dropout"}, "optimizer": {"lr": 0.01, "weight_decay": 0.1}}
 
 
 def subject(model, machine, windows, module="block1/mlp_output", metrics=()) -> Subject:
     return Subject(
-        model=model,
-        machine=machine,
+        run=Bundle(OmegaConf.create(CFG), machine, model),
         step=10,
-        dropout_name="a dropout",
         module=module,
         windows=windows,
         targets=windows.roll(-1, 1),
         passage=windows[:1],
         passage_text=[f" t{i}" for i in range(windows.size(1))],
         metrics=list(metrics),
-        lr=0.01,
-        weight_decay=0.1,
     )
 
 
@@ -140,10 +138,3 @@ def test_a_run_without_masks_is_refused(machine, windows):
     model = GPT(GPTConfig(vocab_size=40, block_size=16, n_layer=1, n_head=2, n_embd=12))
     with pytest.raises(ValueError, match="no dropout with a mask to look at"):
         choose_module(model, windows, machine, None)
-
-
-def test_damaged_metrics_are_named(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"st')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged: line 2"):
-        read_metrics(tmp_path)
-    assert read_metrics(tmp_path / "nothing") == []

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-import tracking.report
+import tracking.checkpoint
 import training.evaluate
+import training.sample
 import training.step
 from common import files
 from training.state import TrainState
@@ -18,8 +19,8 @@ from training.state import TrainState
 PHASES: dict[str, tuple[Any, str]] = {
     "step": (training.step, "train_step"),
     "evaluation": (training.evaluate, "evaluate"),
-    "saving": (TrainState, "save"),
-    "sampling": (tracking.report, "sample_text"),
+    "saving": (tracking.checkpoint, "save_checkpoint"),
+    "sampling": (training.sample, "sample_text"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from common.files import TEMPORARY
-from tracking.directory import RunDirectory, open_run, run_hash
+from tracking.directory import RunDirectory, open_finished, open_run, run_hash
 
 CONFIG = {
     "seed": 1, "steps": 10, "row": "learned", "table": None, "scale": "nano", "device": "auto",
@@ -23,14 +23,14 @@ def hash_of(data: str = "text", dtype: str = "float32", device: str = "cpu", **c
     return run_hash(CONFIG | changes, data, dtype=dtype, device_kind=device)
 
 
-def open_in(root: Path, code_hash: str = "c0de", **changes) -> RunDirectory:
+def open_in(root: Path, **changes) -> RunDirectory:
     config = CONFIG | {"runs_dir": str(root)} | changes
-    return open_run(config, "text", dtype="float32", device_kind="cpu", code_hash=code_hash)
+    return open_run(config, "text", dtype="float32", device_kind="cpu")
 
 
-def leave(run: RunDirectory, status: str, code_hash: str = "c0de") -> Path:
+def leave(run: RunDirectory, status: str, **files: str) -> Path:
     """Close a run as its record would have it."""
-    code = {"code_hash": code_hash, "commit": "abc"}
+    code = {"files": files, "commit": "abc"}
     (run.path / "record.json").write_text(json.dumps({"status": status, "code": code}))
     run.close()
     return run.path
@@ -106,16 +106,39 @@ def open_and_close(root: Path) -> str:
         return run.status
 
 
-@pytest.mark.parametrize("status", ["interrupted", "finished"])
-def test_changed_code_stops_it_and_fresh_keeps_the_old_beside(tmp_path, status):
-    path = leave(open_in(tmp_path, code_hash="1" * 64), status, code_hash="1" * 64)
-    with pytest.raises(ValueError, match=r"code 11111111.* now 22222222.*fresh=true.*commit abc"):
-        open_in(tmp_path, code_hash="2" * 64)
+GONE = {"dropout/gone.py": "0123456789abcdef"}
+
+
+def test_a_run_that_used_other_code_is_not_gone_on_with_and_fresh_keeps_it_beside(tmp_path):
+    path = leave(open_in(tmp_path), "interrupted", **GONE)
+    with pytest.raises(
+        ValueError, match=r"commit abc, since .* dropout/gone.py changed.*fresh=true"
+    ):
+        open_in(tmp_path)
     for n in (1, 2):
-        with open_in(tmp_path, code_hash=str(n) * 64, fresh=True) as run:
+        with open_in(tmp_path, fresh=True) as run:
             assert run.status == "new"
             assert (path.with_name(f"{path.name}.old{n}") / "record.json").exists()
             leave(run, "finished")
+
+
+def test_a_finished_run_stays_finished_and_says_what_changed_since(tmp_path):
+    path = leave(open_in(tmp_path), "finished", **GONE)
+    with open_in(tmp_path) as run:
+        assert (run.status, run.changed) == ("finished", ["dropout/gone.py"])
+    with pytest.raises(ValueError, match=r"finished by other code .*dropout/gone.py"):
+        open_finished(path)
+
+
+def test_a_base_is_known_by_its_hashes_and_not_by_its_path(tmp_path):
+    one, other = ({"run_hash": "a", "checkpoint_sha256": c} for c in "bc")
+    hashes = [
+        run_hash(
+            CONFIG | {"init_from": path}, "text", dtype="float32", device_kind="cpu", base=base
+        )
+        for path, base in (("here", one), ("there", one), ("here", other))
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_run_keeps_its_id_and_a_fresh_one_gets_another(tmp_path):
@@ -143,7 +166,7 @@ from tracking.directory import open_run
 if len(sys.argv) > 2:
     os.seteuid(int(sys.argv[2]))
 config = json.loads(sys.argv[1])
-run = open_run(config, "text", dtype="float32", device_kind="cpu", code_hash="c0de")
+run = open_run(config, "text", dtype="float32", device_kind="cpu")
 print("held", flush=True)
 time.sleep(300)
 """

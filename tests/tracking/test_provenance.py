@@ -1,10 +1,11 @@
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from ops import native
 from tracking import provenance
 
 
@@ -48,30 +49,83 @@ def test_no_checkout_or_one_around_it_is_not_ours(checkout, tmp_path_factory):
         assert facts["commit"] is None and facts["dirty"] is None
 
 
-def test_the_code_hash_follows_what_makes_the_numbers(checkout, tmp_path_factory):
-    before = provenance.code_hash(checkout)
-    (checkout / "README.md").write_text("other words\n")
-    (checkout / "model" / "notes.txt").write_text("no code\n")
-    assert provenance.code_hash(checkout) == before
-    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
-    shutil.copytree(checkout, copy)
-    assert provenance.code_hash(copy) == before
-    (copy / "model" / "gpt.py").rename(copy / "model" / "renamed.py")
-    assert provenance.code_hash(copy) != before
-    (checkout / "train.py").write_text("steps = 2\n")
-    assert provenance.code_hash(checkout) != before
+SOURCE = '''"""A module."""
+
+from math import pi  # why not
 
 
-def test_bytes_that_move_from_one_file_to_the_next_are_another_code(tmp_path):
-    def project(name: str, first: str, second: str) -> Path:
-        root = tmp_path / name
-        (root / "model").mkdir(parents=True)
-        (root / "model" / "a.py").write_text(first)
-        (root / "model" / "b.py").write_text(second)
-        return root
+class Circle:
+    """Round."""
 
-    one, two = project("one", "x = 1\n", ""), project("two", "", "x = 1\n")
-    assert provenance.code_hash(one) != provenance.code_hash(two)
+    def area(self, radius: float) -> float:
+        """In the radius's unit, squared."""
+        return pi * radius**2
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("A module.", "Another sentence about the module.", True),
+        ("  # why not", "", True),
+        ("pi * radius**2", "(\n            pi * radius**2\n        )", True),
+        ('        """In the radius\'s unit, squared."""\n', "", True),
+        ("radius**2", "radius**3", False),
+        ("def area", "def disc", False),
+        ("pi * radius**2", '"no docstring" * 2', False),
+    ],
+)
+def test_a_files_digest_is_of_what_it_computes(tmp_path, old, new, same):
+    one, other = tmp_path / "one.py", tmp_path / "other.py"
+    one.write_text(SOURCE)
+    other.write_text(SOURCE.replace(old, new))
+    assert old in SOURCE
+    assert (provenance.code_digest(one) == provenance.code_digest(other)) == same
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('int f() { // of nothing\n  return "//"[0]; }', True),
+        ('int f() {/* of\nnothing */ return "//"[0];}', True),
+        ('int f() { return "//"[1]; }', False),
+        ('int f() { return "/"[0]; }', False),
+    ],
+)
+def test_a_kernels_digest_leaves_out_comments_and_white_space(tmp_path, text, same):
+    one, other = tmp_path / "one.cpp", tmp_path / "other.cpp"
+    one.write_text('int f() { return "//"[0]; }')
+    other.write_text(text)
+    assert (provenance.code_digest(one) == provenance.code_digest(other)) == same
+
+
+def test_the_used_files_are_those_imported_and_no_others():
+    """In a process of its own: the tests import everything."""
+    code = """if True:
+        import sys
+        import dropout.standard, training.step, cli.errors
+        from tracking.provenance import used_files
+        print(*used_files())
+    """
+    root = Path(__file__).parents[2]
+    said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    used = set(said.stdout.split())
+    assert {"train.py", "common/streams.py", "dropout/standard.py", "model/gpt.py"} <= used, said
+    assert not {"dropout/learned.py", "dropout/channel.py", "cli/errors.py"} & used
+    if native.library() is not None:
+        assert "ops/kernels/attention.cpp" in used
+
+
+def test_what_changed_since_a_run_is_named(checkout):
+    files = {name: provenance.code_digest(checkout / name) for name in ("train.py", "model/gpt.py")}
+    assert provenance.changed_files(files, checkout) == []
+    (checkout / "train.py").write_text("steps = 1  # as before\n")
+    assert provenance.changed_files(files, checkout) == []
+    (checkout / "model" / "gpt.py").write_text("width = 3\n")
+    assert provenance.changed_files(files | {"dropout/gone.py": "0"}, checkout) == [
+        "model/gpt.py",
+        "dropout/gone.py",
+    ]
 
 
 def test_versions_and_device_are_named():

@@ -10,11 +10,11 @@ import torch
 
 from tracking.directory import RunDirectory, open_run
 from tracking.lines import read_lines
-from tracking.record import RunRecord, publish
+from tracking.record import RunRecord
 from tracking.trackers import Event, Histogram, NoTracker, TrackedRun, Tracker
 
 FACTS = {
-    "code": {"commit": "abc", "dirty": False, "code_hash": "c0de"},
+    "code": {"commit": "abc", "dirty": False, "files": {}},
     "versions": {"python": "3"},
     "device": {"kind": "cpu", "name": "a CPU", "threads": 2},
     "dtype": "float32",
@@ -40,10 +40,11 @@ class Listener:
 
 def open_in(root: Path, **changes) -> RunDirectory:
     config = {
-        "seed": 3, "steps": 4, "row": "learned", "scale": "nano", "table": "published_nano",
+        "seed": 3, "steps": 4, "eval_every": 2, "row": "learned", "scale": "nano",
+        "table": "published_nano",
         "runs_dir": str(root / "runs"), "results_dir": str(root / "results"),
     }  # fmt: skip
-    return open_run(config | changes, "text", dtype="float32", device_kind="cpu", code_hash="c0de")
+    return open_run(config | changes, "text", dtype="float32", device_kind="cpu")
 
 
 def losses(step: int) -> dict[str, float | torch.Tensor]:
@@ -70,7 +71,7 @@ def train(
                 record.log_masks(step, {"block0/mlp_output": torch.linspace(0, 1, 20)})
                 record.log_samples(step, [f"once, at {step}", "upon"])
         if last == 4:
-            record.finish(last, losses(2) | {"tokens": 4096})
+            record.finish(last, losses(2) | {"tokens": 4096}, 2, {"val/loss_nats": 1.9})
     return run.path
 
 
@@ -82,7 +83,7 @@ def test_a_finished_run_in_full(tmp_path):
     path = train(tmp_path)
     record = read(path / "record.json")
     assert record.items() >= FACTS.items()
-    named = {"schema": 1, "table": "published_nano", "row": "learned", "seed": 3, "steps": 4}
+    named = {"schema": 2, "table": "published_nano", "row": "learned", "seed": 3, "steps": 4}
     assert record.items() >= named.items()
     assert (record["status"], record["error"]) == ("finished", None)
     assert record["metrics"]["val/loss_nats"] == 2.0
@@ -91,10 +92,13 @@ def test_a_finished_run_in_full(tmp_path):
         {"step": 2, "train/loss_nats": 2.0, "val/loss_nats": 2.0, "eval/ones": 0.5},
         {"step": 4, "train/loss_nats": 0.0, "val/loss_nats": 2.5, "eval/ones": 0.5},
     ]
-    assert record["best"] == record["curve"][0]
+    assert record["best"] == {"step": 2, "val/loss_nats": 1.9}
+    assert record["missing_evaluations"] == [
+        0
+    ]  # this run in small makes none before its first step
     assert record["config"]["seed"] == 3 and len(record["run_hash"]) == 64
     assert record["started"] <= record["finished"]
-    assert read(tmp_path / "results/runs/published_nano/learned/seed3.json") == record
+    assert not (tmp_path / "results").exists()  # which is not for a run to write
     summary = read(path / "summary.json")
     assert summary["metrics"] == record["metrics"] and summary["directory"] == str(path)
     assert (path / "samples.txt").read_text() == "once, at 4\n\n-----\n\nupon\n"
@@ -105,7 +109,7 @@ def test_tensors_become_numbers_and_what_is_not_finite_null(tmp_path):
         record.log(1, {"train/loss_nats": torch.tensor(0.1, dtype=torch.float64), "tokens": 64})
         record.log(2, {"val/loss_nats": torch.tensor(float("nan")), "lr": float("inf")})
         record.log(3, {"val/loss_nats": 3.0})
-        record.finish(3, {"val/loss_nats": float("nan")})
+        record.finish(3, {"val/loss_nats": float("nan")}, 3, {"val/loss_nats": 3.0})
     first, second, *_ = read_lines(run.path / "metrics.jsonl")
     assert (first["train/loss_nats"], first["tokens"]) == (0.1, 64)
     assert second["val/loss_nats"] is None and second["lr"] is None
@@ -197,28 +201,24 @@ def test_how_a_run_ended_is_told(tmp_path, error, status, exit_code):
         assert record["error"] is None and "Traceback" not in log
 
 
-def test_an_unfinished_record_takes_the_place_of_no_finished_one(tmp_path):
-    result = tmp_path / "results/runs/published_nano/learned/seed3.json"
-    train(tmp_path, last=1)
-    assert read(result)["status"] == "interrupted"
-    train(tmp_path, first=2)
-    assert read(result)["status"] == "finished"
-    train(tmp_path, last=1, fresh=True)
-    assert read(result)["status"] == "finished"
-    train(tmp_path, fresh=True, steps=5)
-    assert read(result)["config"]["steps"] == 5
-
-
-def test_a_finished_record_can_be_filed_again(tmp_path):
-    path = train(tmp_path)
-    result = tmp_path / "results/runs/published_nano/learned/seed3.json"
-    result.unlink()
+def test_every_start_is_kept_and_the_first_one_speaks_for_the_run(tmp_path):
+    train(tmp_path, last=2)
     with open_in(tmp_path) as run:
-        assert run.status == "finished"
-        assert publish(run, run.read_record()) == result
-    assert read(result) == read(path / "record.json")
-    train(tmp_path, table=None)
-    assert [p.name for p in (tmp_path / "results" / "runs").iterdir()] == ["published_nano"]
+        elsewhere = FACTS | {"device": FACTS["device"] | {"threads": 8}}
+        with RunRecord(run, elsewhere, NoTracker(), 2):
+            pass
+        record = run.read_record()
+    assert [start["step"] for start in record["starts"]] == [0, 2]
+    assert [start["device"]["threads"] for start in record["starts"]] == [2, 8]
+    assert record["device"] == FACTS["device"]
+
+
+def test_an_evaluation_that_is_lost_is_named(tmp_path):
+    path = train(tmp_path, last=3)
+    lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (path / "metrics.jsonl").write_text("".join(li for li in lines if "val/loss_nats" not in li))
+    train(tmp_path, first=4)
+    assert read(path / "record.json")["missing_evaluations"] == [0, 2]
 
 
 @contextmanager
@@ -280,5 +280,5 @@ def test_a_run_killed_in_its_closing_evaluation_keeps_its_speed(tmp_path):
         with RunRecord(run, FACTS, NoTracker()) as record:
             record.log(4, {"tokens_per_s": 50.0})
         with RunRecord(run, FACTS, NoTracker(), step=4) as record:
-            record.finish(4, {"val/loss_nats": 1.0})
+            record.finish(4, {"val/loss_nats": 1.0}, 4, {"val/loss_nats": 1.0})
         assert run.read_record()["metrics"]["tokens_per_s"] == 50.0

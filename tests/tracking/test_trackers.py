@@ -181,8 +181,8 @@ tracker.START_TIMEOUT_S = 2.0
 logging.basicConfig(level=logging.INFO)
 config = {"seed": 1, "steps": 8, "row": "learned", "table": "published_nano", "scale": "nano",
           "runs_dir": root + "/runs", "results_dir": root + "/results", "model": {"n_layer": 2}}
-run = open_run(config, "text", dtype="float32", device_kind="cpu", code_hash="c0de")
-facts = {"code": {"commit": None, "code_hash": "c0de"}}
+run = open_run(config, "text", dtype="float32", device_kind="cpu")
+facts = {"code": {"commit": None, "files": {}}}
 
 def random_streams():
     return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
@@ -199,7 +199,7 @@ with RunRecord(run, facts, chosen, first - 1) as record:
     if last < 8:
         record._guard._thread.join(1.5)  # time to write something
         os.kill(os.getpid(), signal.SIGKILL)
-    record.finish(8, {"val/loss_nats": 4.0})
+    record.finish(8, {"val/loss_nats": 4.0}, 8, {"val/loss_nats": 4.0})
 assert random_streams() == before
 """
 
@@ -245,7 +245,7 @@ def test_wandb_has_config_group_and_job_type(wandb_records, resumed):
     assert set(run["tags"]) >= {"mine", "nano", "learned"}
     assert run["config"]["update"]["model"] == {"n_layer": 2}
     assert run["config"]["update"]["seed"] == 1
-    assert run["config"]["update"]["facts"]["code"]["code_hash"] == "c0de"
+    assert run["config"]["update"]["facts"]["code"]["files"] == {}
     (path,) = resumed[0].glob("runs/published_nano/learned/seed1-*")
     assert run["run_id"].endswith((path / "nonce").read_text())
 
