@@ -46,8 +46,9 @@ class Look:
     marker: str
 
 
-# From Okabe and Ito's colours, those furthest apart in lightness; more families begin again.
-LOOKS = (Look("#000000", "s"), Look("#0072B2", "o"), Look("#E69F00", "D"))
+# From Okabe and Ito's colours, those furthest apart in lightness, and one between them; more
+# families begin again.
+LOOKS = (Look("#000000", "s"), Look("#0072B2", "o"), Look("#E69F00", "D"), Look("#CC6699", "^"))
 
 
 def looks(table: Table) -> dict[str, Look]:
@@ -58,10 +59,11 @@ def looks(table: Table) -> dict[str, Look]:
 
 def mean_curve(runs: RowRuns) -> pd.DataFrame:
     """Val loss: mean, low and high over seeds, at the steps that all seeds have."""
-    points = pd.concat(
-        pd.DataFrame(record.content["curve"])[["step", "val/loss_nats"]] for record in runs.finished
+    points = pd.DataFrame(
+        [(point.step, point.val) for record in runs.finished for point in record.curve],
+        columns=["step", "val"],
     )
-    by_step = points.groupby("step")["val/loss_nats"]
+    by_step = points.groupby("step")["val"]
     curve = by_step.agg(["mean", "min", "max", "count"])
     curve = curve[curve["count"] == len(runs.finished)].drop(columns="count")
     return curve.set_axis(["mean", "low", "high"], axis=1)
