@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.errors import UserError
+from experiments.command import answer, home, parser, print_list, wanted
 from experiments.formats import signed
-from experiments.runs import RESULTS, RowRuns, Table, compared_with
+from experiments.runs import RowRuns, Table, compared_with
 from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
-from experiments.table import answer, parser
 
 GREY = "#6b6b6b"
 STYLE: dict[Any, Any] = {
@@ -35,6 +35,11 @@ STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+}
+
+UNDATED: dict[str, Any] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
@@ -238,9 +243,7 @@ def draw(table: Table, folder: Path, suffix: str = "svg") -> list[Path]:
                 continue
             path = folder / f"{table.spec.name}_{name}.{suffix}"
             # A date or a version would change the bytes of an unchanged figure.
-            figure.savefig(
-                path, metadata={"Date": None, "Creator": None} if suffix == "svg" else {}
-            )
+            figure.savefig(path, metadata=UNDATED.get(suffix, {}))
             plt.close(figure)
             written.append(path)
     return written
@@ -249,16 +252,21 @@ def draw(table: Table, folder: Path, suffix: str = "svg") -> list[Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the figures; 0, or 2 for an error that a person can put right."""
     matplotlib.use("agg")
-    options = parser("figures", "SVG figures", "the folder (results/figures)")
+    options = parser("figures", "figures")
     options.add_argument("--format", choices=("svg", "png", "pdf"), default="svg")
     arguments = options.parse_args(argv)
 
-    def write(table: Table) -> list[Path]:
+    def make() -> int:
+        if arguments.list:
+            return print_list()
+        table = wanted(options, arguments)
         if not table.finished:
             raise UserError(f"table {table.spec.name!r} has no finished run: nothing to draw")
-        return draw(table, arguments.out or RESULTS / "figures", arguments.format)
+        folder = arguments.out or home(arguments) / "figures"
+        print(*draw(table, folder, arguments.format), sep="\n")
+        return 0
 
-    return answer(options, arguments, write)
+    return answer(make)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,9 @@ def _kernels(finished: list[Finished]) -> list[list[str]]:
 
 
 def _windows(finished: list[Finished]) -> str:
-    train, val = (_values(finished, f"metrics.{split}_windows", count) for split in ("train", "val"))
+    train, val = (
+        _values(finished, f"metrics.{split}_windows", count) for split in ("train", "val")
+    )
     return f"{train}, {val}"
 
 

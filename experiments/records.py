@@ -186,7 +186,7 @@ class Finished(Record):
     metrics: Metrics
     best: Best
     curve: list[Point]
-    missing_evaluations: list[Count] = []
+    missing_evaluations: list[Count] = Field(default_factory=list)
     test: Test | None = None
     finished: str | None = None
 

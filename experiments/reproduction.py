@@ -134,7 +134,9 @@ def beside_published(table: Table) -> str:
         losses[-1] += [loss(runs.mean("val")), _published(runs.row, "val")]
         sizes.append([label, state or share(runs.mean("ones")), _published(runs.row, "ones")])
         sizes[-1] += [count(runs.mean("parameters")), _published(runs.row, "parameters")]
-    notes_text = "\n".join(f"{marks[key]} {plain(text, 2000)}  " for key, text in table.spec.notes.items())
+    notes_text = "\n".join(
+        f"{marks[key]} {plain(text, 2000)}  " for key, text in table.spec.notes.items()
+    )
     origin = f"{plain(table.spec.source, 2000)} {plain(table.spec.setting, 2000)}"
     header = ["row", "train", "published", "val", "published"]
     size_header = ["row", "ones", "published", "parameters", "published"]

@@ -18,7 +18,7 @@ from experiments.records import (
     read_row,
     sole,
 )
-from experiments.spec import Comparison, Row, TableSpec
+from experiments.spec import RESULTS, Comparison, Row, TableSpec
 from experiments.statistics import (
     Interval,
     PairedDifference,
@@ -28,8 +28,6 @@ from experiments.statistics import (
     paired_difference,
     reading,
 )
-
-RESULTS = Path(__file__).parent.parent / "results"
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,7 @@ class Table:
         return [record for runs in self.rows.values() for record in runs.finished]
 
 
-def load_table(
-    spec: TableSpec, folder: Path | None = None, added: Sequence[Path] = ()
-) -> Table:
+def load_table(spec: TableSpec, folder: Path | None = None, added: Sequence[Path] = ()) -> Table:
     """Read a table's records, by default from `results/runs/<table>`.
 
     `added` are folders of rows that join it; one that its file does not name comes last.

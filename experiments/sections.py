@@ -52,9 +52,7 @@ def final_loss(table: Table) -> str:
             "training, and of evaluation's rounding."
         )
     moved = {
-        record.name: changes
-        for record in table.finished
-        if (changes := changes_on_the_way(record))
+        record.name: changes for record in table.finished if (changes := changes_on_the_way(record))
     }
     marks = {record.row: MOVED for record in table.finished if record.name in moved}
     parts = [f"## Final loss\n\n{text}", markdown(header, _lines(table, header, cells, marks))]
@@ -160,5 +158,3 @@ def certainty(table: Table) -> str:
     )
     table_text = markdown(header, lines_of(table, len(header) - 1, cells))
     return f"## How sure one figure is\n\n{text}\n\n{table_text}"
-
-

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from common.errors import UserError
 from experiments.door import Count, Label, Many, Name, Number, Part, build, read_yaml
 
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER.parent / "results"  # the committed records, tables and figures
+RUNS = Path("runs")  # where a person's own lie
 
 
 class Strict(Part, extra="forbid"):
@@ -66,7 +70,7 @@ class Table(Strict):
     setting: str = ""
     scale: str | None = None
     source: str = ""
-    notes: dict[str, str] = {}
+    notes: dict[str, str] = Field(default_factory=dict)
     varies: Many[str] = ("dropout",)
     comparisons: Many[Comparison] = ()
     claims: Many[Claim] = ()
@@ -97,7 +101,9 @@ def load_spec(table: str) -> TableSpec:
     own = table.endswith(".yaml") and path.exists() and not path.stem.startswith("_")
     if not own and table not in table_names():
         names = ", ".join(table_names())
-        raise UserError(f"table={table[:100]!r} must be one of {names}, or the path of a .yaml file")
+        raise UserError(
+            f"table={table[:100]!r} must be one of {names}, or the path of a .yaml file"
+        )
     described = build(Table, _read(path), path)
     _check(described, path)
     return build(TableSpec, {**dict(described), "name": path.stem}, path)

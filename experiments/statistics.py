@@ -82,7 +82,7 @@ def unpaired_difference(
     """mean(values) - mean(others) with Student's two-sample interval and two-sided p.
 
     The spread is pooled, so one side may be a single run; `low`, `high` and p are None where
-    both are, and p is where the pooled spread is zero.
+    both are.
     """
     means = [math.fsum(side) / len(side) for side in (values, others)]
     difference, freedom = means[0] - means[1], len(values) + len(others) - 2
@@ -92,7 +92,11 @@ def unpaired_difference(
     sd = math.sqrt(math.fsum(squares) / freedom)
     error = sd * math.sqrt(1 / len(values) + 1 / len(others))
     half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
-    p = float(2 * special.stdtr(freedom, -abs(difference) / error)) if error else None
+    if error == 0:
+        return Interval(difference, difference, difference, 0.0, freedom + 2), float(
+            difference == 0
+        )
+    p = float(2 * special.stdtr(freedom, -abs(difference) / error))
     return Interval(difference, difference - half, difference + half, sd, freedom + 2), p
 
 

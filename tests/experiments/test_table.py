@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.page import render
 from experiments.runs import load_table
 from experiments.spec import load_spec, table_names
-from experiments.table import main, render
+from experiments.table import main
 
 GOLDEN = Path(__file__).parent / "golden" / "small_case.md"
 COMMAND = "python -m experiments.table small_case"
@@ -111,7 +112,7 @@ def test_uncommitted_changes_and_unequal_machines_are_said(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"code__code_hash": "0dd"}, "differ in their code hash (`code.code_hash`)"),
+        ({"code__files": {"train.py": "0dd"}}, "`train.py` is "),
         ({"metrics": {}}, "`metrics.train/loss_nats` is missing"),
     ],
 )
