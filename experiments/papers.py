@@ -50,10 +50,10 @@ def latex(table: Table, command: str) -> str:
         lines.append(" & ".join(cell.replace("–", "--") for cell in cells) + r" \\")
     columns = "lr" + "r" * (len(header) - 2)
     caption = (
-        f"{_tex(table.spec.title)}. Loss in nats a token, means over $n$ seeds with {PERCENT} "
-        "intervals (Student's $t$); differences are paired by seed, bold where resolved after "
-        "Holm's correction."
-    ).replace("%", r"\%")
+        f"{_tex(table.spec.title)}. Loss in nats a token, means over $n$ seeds with "
+        f"{_tex(PERCENT)} intervals (Student's $t$); differences are paired by seed, bold where "
+        "resolved after Holm's correction."
+    )
     return "\n".join(
         [
             f"% {command}".replace("\n", " "),

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,8 @@ def synthetic_record(
             "optimizer": {"lr": 2e-3},
         },
         "code": {"commit": "0123456789abcdef", "dirty": False, "files": files},
-        "versions": VERSIONS,
-        "device": DEVICE,
+        "versions": dict(VERSIONS),
+        "device": dict(DEVICE),
         "starts": [start()],
         "base": None,
         "dtype": "bfloat16",
@@ -111,7 +110,7 @@ def synthetic_record(
         for parent in parents:
             entry = entry[parent]
         entry[last] = value
-    return deepcopy(record)
+    return record
 
 
 @pytest.fixture
@@ -140,7 +139,7 @@ def write(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 SMALL_CASE = """
 title: A small case
 question: Does the table say what its records say?
-command: python train.py sweep=small_case
+command: python train.py table=small_case
 scale: nano
 setting: Three rows, made up.
 source: No document.

@@ -109,7 +109,7 @@ def test_a_missing_entry_is_named(write, make_record, tmp_path, entry):
         ("metrics__train/loss_nats", float("inf"), "must be finite"),
         ("code__dirty", "no", "`code.dirty` is a string, it must be true or false"),
         ("curve", [3], r"`curve\[0\]` is an integer, it must be an object"),
-        ("curve", [{"step": 1}], "`val/loss_nats` is missing"),
+        ("curve", [{"step": 1}], r"`curve\[0\].val/loss_nats` is missing: a point must"),
         ("status", "done", "status='done' must be one of"),
         ("schema", 1, "schema=1 must be 2"),
         ("schema", True, "schema=True must be 2"),

@@ -85,7 +85,7 @@ ROWS = "title: t\ncommand: c\nrows: [{name: none, label: none, family: none}]\n"
         (ROWS.replace("label: none", "label: <b>"), r"rows\[0\].label='<b>' must be"),
         (ROWS.replace("name: none", "name: ../x"), r"rows\[0\].name='../x' must be"),
         (
-            ROWS.replace("}", ", published: [{version: a, val: 1.0e308}]}"),
+            ROWS.replace("}", ", published: [{version: a, val: 1.0e+308}]}"),
             "val=1e.308 must be less",
         ),
         (ROWS.replace("}", ", published: [{version: a, note: b}]}"), "note='b' must be one of"),
