@@ -154,7 +154,7 @@ def certainty(table: Table) -> str:
         "Spread is the standard deviation from seed to seed; windows is the standard error of one "
         "run's figure over the windows it was read on, which do not overlap. Every run reads the "
         "same windows, so the spread, the intervals and the differences hold for this text; the "
-        "windows' error is how far another text of its kind could lie from it, for all rows alike."
+        "windows' error is what another text of its kind could move a figure by."
     )
     table_text = markdown(header, lines_of(table, len(header) - 1, cells))
     return f"## How sure one figure is\n\n{text}\n\n{table_text}"
