@@ -136,7 +136,7 @@ def read_records_of_any_settings(folder: Path) -> list[Record]:
                 f"{name}={value}"
                 for name, groups in settings
                 for value, holders in groups.items()
-                if record in holders
+                if any(record is holder for holder in holders)
             ]
             named.append(record.model_copy(update={"row": _label(row, said)}))
     return sole(named)
