@@ -17,8 +17,8 @@ PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 help:
 	@echo 'make train    train the default: scale=nano dropout=learned'
-	@echo 'make compare  every row of the comparison (SCALE=nano), then its table; goes on where it stopped'
-	@echo 'make table    the table again, from the records'
+	@echo 'make compare  every row of the comparison (SCALE=nano) beside the committed runs; goes on where it stopped'
+	@echo 'make table    the committed table again, from its records'
 	@echo 'make test     the tests; make soak: the long ones'
 	@echo 'make check    format, lint, types, the import contract and the tests'
 	@echo 'make bench    speed and memory beside a plain implementation'
@@ -35,8 +35,8 @@ train: venv
 	$(BIN)/python train.py $(ARGS)
 
 compare: venv
-	$(BIN)/python train.py sweep=published scale=$(SCALE) hydra.launcher.workers=$(WORKERS) $(ARGS)
-	$(BIN)/python -m experiments.table published_$(SCALE)
+	$(BIN)/python train.py table=published scale=$(SCALE) hydra.launcher.workers=$(WORKERS) $(ARGS)
+	$(BIN)/python -m experiments.compare published_$(SCALE)
 
 table: venv
 	$(BIN)/python -m experiments.table published_$(SCALE)

@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.errors import UserError
+from experiments.command import answer, home, parser, print_list, wanted
 from experiments.formats import signed
-from experiments.runs import RESULTS, RowRuns, Table, compared_with
+from experiments.runs import RowRuns, Table, compared_with
 from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
-from experiments.table import answer, parser
 
 GREY = "#6b6b6b"
 STYLE: dict[Any, Any] = {
@@ -37,6 +37,11 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 
+UNDATED: dict[str, Any] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
 
 @dataclass(frozen=True)
 class Look:
@@ -46,8 +51,9 @@ class Look:
     marker: str
 
 
-# From Okabe and Ito's colours, those furthest apart in lightness; more families begin again.
-LOOKS = (Look("#000000", "s"), Look("#0072B2", "o"), Look("#E69F00", "D"))
+# From Okabe and Ito's colours, those furthest apart in lightness, and one between them; more
+# families begin again.
+LOOKS = (Look("#000000", "s"), Look("#0072B2", "o"), Look("#E69F00", "D"), Look("#CC6699", "^"))
 
 
 def looks(table: Table) -> dict[str, Look]:
@@ -58,10 +64,11 @@ def looks(table: Table) -> dict[str, Look]:
 
 def mean_curve(runs: RowRuns) -> pd.DataFrame:
     """Val loss: mean, low and high over seeds, at the steps that all seeds have."""
-    points = pd.concat(
-        pd.DataFrame(record.content["curve"])[["step", "val/loss_nats"]] for record in runs.finished
+    points = pd.DataFrame(
+        [(point.step, point.val) for record in runs.finished for point in record.curve],
+        columns=["step", "val"],
     )
-    by_step = points.groupby("step")["val/loss_nats"]
+    by_step = points.groupby("step")["val"]
     curve = by_step.agg(["mean", "min", "max", "count"])
     curve = curve[curve["count"] == len(runs.finished)].drop(columns="count")
     return curve.set_axis(["mean", "low", "high"], axis=1)
@@ -236,9 +243,7 @@ def draw(table: Table, folder: Path, suffix: str = "svg") -> list[Path]:
                 continue
             path = folder / f"{table.spec.name}_{name}.{suffix}"
             # A date or a version would change the bytes of an unchanged figure.
-            figure.savefig(
-                path, metadata={"Date": None, "Creator": None} if suffix == "svg" else {}
-            )
+            figure.savefig(path, metadata=UNDATED.get(suffix, {}))
             plt.close(figure)
             written.append(path)
     return written
@@ -247,16 +252,21 @@ def draw(table: Table, folder: Path, suffix: str = "svg") -> list[Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the figures; 0, or 2 for an error that a person can put right."""
     matplotlib.use("agg")
-    options = parser("figures", "SVG figures", "the folder (results/figures)")
+    options = parser("figures", "figures")
     options.add_argument("--format", choices=("svg", "png", "pdf"), default="svg")
     arguments = options.parse_args(argv)
 
-    def write(table: Table) -> list[Path]:
+    def make() -> int:
+        if arguments.list:
+            return print_list()
+        table = wanted(options, arguments)
         if not table.finished:
             raise UserError(f"table {table.spec.name!r} has no finished run: nothing to draw")
-        return draw(table, arguments.out or RESULTS / "figures", arguments.format)
+        folder = arguments.out or home(arguments) / "figures"
+        print(*draw(table, folder, arguments.format), sep="\n")
+        return 0
 
-    return answer(options, arguments, write)
+    return answer(make)
 
 
 if __name__ == "__main__":

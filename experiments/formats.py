@@ -1,8 +1,9 @@
 """Numbers, intervals and small tables as Markdown text."""
 
+import re
 from collections.abc import Iterable, Sequence
 
-import pandas as pd
+from tabulate import tabulate
 
 from experiments.statistics import Interval
 
@@ -83,14 +84,21 @@ def seed_list(seeds: Iterable[int]) -> str:
     return ", ".join(str(seed) for seed in sorted(seeds)) or NOTHING
 
 
-def cell(text: str, most: int = 200) -> str:
-    """Text that a table's cell can hold: one line, no column marks, not endless."""
-    line = " ".join(text.split()).replace("|", "\\|")
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+def plain(text: str, most: int = 200) -> str:
+    """Text from outside as Markdown shows it letter by letter: one line, no markup, not endless."""
+    line = " ".join(text.split())
+    line = line if len(line) <= most else f"{line[: most - 1]}…"
+    line = re.sub(r"([\\`*\[\]|])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"^([#>+=~-])", r"\\\1", line)
+
+
+def code(text: str) -> str:
+    """Text from outside as code, in a cell too."""
+    line = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
+    return f"`{line}`" if line else NOTHING
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = ()) -> str:
     """A Markdown table: numbers to the right; the first column and those in `left` to the left."""
     sides = ["left" if column in (0, *left) else "right" for column in range(len(header))]
-    frame = pd.DataFrame(rows, columns=list(header))
-    return frame.to_markdown(index=False, disable_numparse=True, colalign=sides)
+    return tabulate(rows, list(header), "pipe", disable_numparse=True, colalign=sides)

@@ -3,20 +3,21 @@
 from collections.abc import Callable
 from typing import Any
 
-from experiments.formats import cell, count, markdown, seed_list
-from experiments.mixing import config_differences
-from experiments.records import Record
+from experiments.formats import code, count, markdown, plain, seed_list
+from experiments.mixing import common_code, config_differences
+from experiments.records import Finished
 from experiments.runs import Table
 
 SHORT = 12  # characters of a hash that are shown
+MOST = 6  # values, or records that have one, that are named
 
 
 def head(table: Table, command: str) -> str:
     """Title, question, one line that says it all, and the rest folded away."""
     finished = table.finished
     parts = [
-        f"# {table.spec.title}",
-        table.spec.question,
+        f"# {plain(table.spec.title)}",
+        plain(table.spec.question, most=2000),
         _summary(table),
         *([_details(table, finished, command)] if finished else []),
     ]
@@ -31,58 +32,70 @@ def _summary(table: Table) -> str:
     if finished:
         seeds = {record.seed for record in finished}
         text += f", seed{'s' * (len(seeds) > 1)} {seed_list(seeds)}; "
-        facts = [f"scale {finished[0].get('config.scale')}"]
-        facts += [f"data {_values(finished, 'data.source')}", f"{finished[0].get('dtype')} on"]
-        text += f"{', '.join(facts)} {finished[0].get('device.kind').upper()}; "
-        text += f"code {_short(finished[0].get('code.code_hash'))}"
-    dirty = sorted(record.name for record in finished if record.get("code.dirty"))
+        facts = [f"scale {plain(str(finished[0].scale))}"]
+        facts += [f"data {_values(finished, 'data.source')}", f"{plain(finished[0].dtype)} on"]
+        text += f"{', '.join(facts)} {plain(finished[0].device.kind.upper())}; "
+        text += f"code {_short(common_code(finished))}"
+        commits = {_short(record.code.commit) for record in finished}
+        text += f" of {len(commits)} commits" if len(commits) > 1 else f" of commit {min(commits)}"
+    dirty = [record for record in finished if record.code.dirty]
     warning = f" **{len(dirty)} of them from a tree with uncommitted changes.**" if dirty else ""
     return f"{text}.{warning}"
 
 
-def _details(table: Table, finished: list[Record], command: str) -> str:
+def _details(table: Table, finished: list[Finished], command: str) -> str:
     first = finished[0]
-    data, words = first.get("data"), first.get("data.tokenizer")
-    revision = data.get("revision")
+    data, words = first.data, first.data.tokenizer
+    source = _values(finished, "data.source")
+    source += f", revision {plain(data.revision)}" if data.revision else ""
+    made = f" from the records of {code(table.spec.command)}" if table.spec.command else ""
     lines = [
-        ["made by", f"`{command}` from the records of `{table.spec.command}`"],
+        ["made by", code(command) + made],
         ["commit", _values(finished, "code.commit", _short)],
         ["uncommitted changes", _values(finished, "code.dirty", _yes)],
-        ["code hash", f"`{first.get('code.code_hash')}`"],
-        ["data", _values(finished, "data.source") + (f", revision {revision}" if revision else "")],
-        ["data fingerprint", f"`{data['fingerprint']}`"],
+        ["code that all runs used", code(common_code(finished))],
+        ["data", source],
+        ["data fingerprint", code(data.fingerprint)],
+        ["tokens to train, validate", f"{count(data.train_tokens)}, {count(data.val_tokens)}"],
+        ["windows of train, val", _windows(finished)],
         [
-            "tokens to train, validate",
-            f"{count(data['train_tokens'])}, {count(data['val_tokens'])}",
+            "tokenizer",
+            f"{plain(words.name)}, {count(words.vocab_size)} tokens, {code(words.sha256)}",
         ],
-        ["tokenizer", f"{words['name']}, {count(words['vocab_size'])} tokens, `{words['sha256']}`"],
-        ["scale", str(first.get("config.scale"))],
+        ["scale", plain(str(first.scale))],
         ["steps", _values(finished, "steps", count)],
-        ["dtype, compile", f"{first.get('dtype')}, {_values(finished, 'compile', _word)}"],
+        ["dtype, compile", f"{plain(first.dtype)}, {_values(finished, 'compile', _word)}"],
         ["device", _values(finished, "device.name")],
         ["threads", _values(finished, "device.threads")],
         *_kernels(finished),
-        ["python, torch", f"{_versions(finished, 'python')}, {_versions(finished, 'torch')}"],
+        ["python, torch", f"{_version(finished, 'python')}, {_version(finished, 'torch')}"],
         ["rows also differ in", _other_settings(table)],
     ]
     if table.strangers:
         names = ", ".join(record.name for record in table.strangers)
-        lines.append(["left out, no such row", cell(names)])
+        lines.append(["left out, no such row", plain(names)])
     return (
         "<details>\n<summary>Code, data, device and settings</summary>\n\n"
         f"{markdown(['', ''], lines, left=(1,))}\n\n</details>"
     )
 
 
-def _kernels(finished: list[Record]) -> list[list[str]]:
+def _kernels(finished: list[Finished]) -> list[list[str]]:
     """Whether the runs on a CPU had this project's compiled kernels; no line on a GPU."""
-    if not any(record.get("device.kind") == "cpu" for record in finished):
+    if not any(record.device.kind == "cpu" for record in finished):
         return []
     return [["compiled kernels", _values(finished, "device.compiled_kernels", _yes)]]
 
 
-def _short(value: Any) -> str:
-    return f"`{str(value)[:SHORT]}`" if value else "unknown"
+def _windows(finished: list[Finished]) -> str:
+    train, val = (
+        _values(finished, f"metrics.{split}_windows", count) for split in ("train", "val")
+    )
+    return f"{train}, {val}"
+
+
+def _short(value: str | None) -> str:
+    return code(value[:SHORT]) if value else "unknown"
 
 
 def _yes(value: bool | None) -> str:
@@ -93,20 +106,35 @@ def _word(value: bool) -> str:
     return "compiled" if value else "eager"
 
 
-def _values(records: list[Record], path: str, show: Callable[[Any], str] = str) -> str:
+def _safe(value: Any) -> str:
+    return plain(str(value))
+
+
+def _values(records: list[Finished], path: str, show: Callable[[Any], str] = _safe) -> str:
     """The value that all records have, or each with the records that have it."""
+    return _grouped([(record, show(record.get(path))) for record in records])
+
+
+def _version(records: list[Finished], package: str) -> str:
+    return _grouped([(record, _safe(record.versions.get(package))) for record in records])
+
+
+def _grouped(shown: list[tuple[Finished, str]]) -> str:
     groups: dict[str, list[str]] = {}
-    for record in records:
-        groups.setdefault(show(record.get(path)), []).append(record.name)
+    for record, value in shown:
+        groups.setdefault(value, []).append(plain(record.name))
     if len(groups) == 1:
-        return cell(next(iter(groups)))
+        return next(iter(groups))
     most = max(groups, key=lambda value: len(groups[value]))
-    rest = [f"{value}: {', '.join(names)}" for value, names in groups.items() if value != most]
-    return cell(f"{most}; {'; '.join(rest)}", most=400)
+    rest = [(value, names) for value, names in groups.items() if value != most]
+    said = [f"{value}: {_some(names)}" for value, names in rest[:MOST]]
+    said += [f"and {len(rest) - MOST} more"] * (len(rest) > MOST)
+    return f"{most}; {'; '.join(said)}"
 
 
-def _versions(records: list[Record], package: str) -> str:
-    return _values(records, f"versions.{package}")
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return f"{', '.join(names[:MOST])}{more}"
 
 
 def _other_settings(table: Table) -> str:
@@ -117,10 +145,11 @@ def _other_settings(table: Table) -> str:
         if setting.split(".")[0] in table.spec.varies:
             continue
         values = sorted(groups, key=lambda value: -len(groups[value]))
-        odd = [f"{value} in {_labels(table, groups[value])}" for value in values[1:]]
-        said.append(f"`{setting}`: {values[0]}, but {', '.join(odd)}")
-    return cell("; ".join(said), most=1000) or "nothing"
+        odd = [f"{plain(value)} in {_labels(table, groups[value])}" for value in values[1:]]
+        said.append(f"{code(setting)}: {plain(values[0])}, but {', '.join(odd)}")
+    more = f"; and {len(said) - 2 * MOST} more" if len(said) > 2 * MOST else ""
+    return "; ".join(said[: 2 * MOST]) + more or "nothing"
 
 
-def _labels(table: Table, records: list[Record]) -> str:
+def _labels(table: Table, records: list[Finished]) -> str:
     return ", ".join(table.rows[record.row].row.label for record in records)

@@ -1,35 +1,35 @@
-"""Records of runs, read and checked: <row>/seed<k>.json or <row>/seed<k>-<hash>/record.json."""
+"""Records of runs, typed: <row>/seed<k>.json or <row>/seed<k>-<hash>/record.json, of schema 2."""
 
-import json
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from common.errors import UserError
+from experiments.door import Count, Name, Number, Part, build, read_json
 
-SCHEMA = 1
-STATUSES = ("finished", "failed", "interrupted", "running")
+SCHEMA = 2
 
-# Where a number of the table lies in a record.
+# Where a number of the table lies in a finished record.
 METRICS = {
-    "train": "metrics.train/loss_nats",
-    "val": "metrics.val/loss_nats",
-    "train_stderr": "metrics.train/loss_stderr",
-    "val_stderr": "metrics.val/loss_stderr",
-    "bits_per_byte": "metrics.val/bits_per_byte",
-    "ones": "metrics.train/ones",
-    "eval_ones": "metrics.eval/ones",
-    "best_val": "best.val/loss_nats",
-    "best_train": "best.train/loss_nats",
+    "train": "metrics.train",
+    "val": "metrics.val",
+    "train_stderr": "metrics.train_stderr",
+    "val_stderr": "metrics.val_stderr",
+    "val_ema": "metrics.val_ema",
+    "bits_per_byte": "metrics.bits_per_byte",
+    "ones": "metrics.ones",
+    "eval_ones": "metrics.eval_ones",
+    "best_val": "best.val",
+    "best_train": "best.train",
     "best_step": "best.step",
-    "test": "test.final.test/loss_nats",
-    "test_stderr": "test.final.test/loss_stderr",
-    "test_bits_per_byte": "test.final.test/bits_per_byte",
-    "best_test": "test.best.test/loss_nats",
+    "test": "test.final.loss",
+    "test_stderr": "test.final.stderr",
+    "test_bits_per_byte": "test.final.bits_per_byte",
+    "best_test": "test.best.loss",
     "parameters": "parameters",
     "trainable": "parameters_trainable",
     "flops_per_token": "flops_per_token",
@@ -39,164 +39,228 @@ METRICS = {
     "memory_bytes": "metrics.memory_bytes",
 }
 
-_NUMBER = (int, float)
-_EVERY_RECORD: dict[str, tuple[type, ...]] = {
-    "row": (str,),
-    "seed": (int,),
-    "status": (str,),
-    "error": (str, NoneType),
-    "config": (dict,),
-    "config.scale": (str,),
-}
-_FINISHED_RECORD: dict[str, tuple[type, ...]] = {
-    "steps": (int,),
-    "dtype": (str,),
-    "compile": (bool,),
-    "code.commit": (str, NoneType),
-    "code.dirty": (bool, NoneType),
-    "code.code_hash": (str,),
-    "device.kind": (str,),
-    "device.name": (str,),
-    "device.threads": (int,),
-    "data.source": (str,),
-    "data.fingerprint": (str,),
-    "data.files": (dict,),
-    "data.train_tokens": (int,),
-    "data.val_tokens": (int,),
-    "data.tokenizer.name": (str,),
-    "data.tokenizer.vocab_size": (int,),
-    "data.tokenizer.sha256": (str,),
-    "curve": (list,),
-    **{METRICS[name]: _NUMBER for name in ("train", "val", "train_stderr", "val_stderr")},
-    **{METRICS[name]: _NUMBER for name in ("best_val", "best_step", "epoch", "time_s")},
-    "flops_per_token": _NUMBER,
-    "parameters": (int,),
-    "parameters_trainable": (int,),
-}
-# Absent where there is nothing to measure (ones without a learned mask, the speed of a session
-# that had no step left to do; the test split before it is read) or no way to measure it.
-_OPTIONAL: dict[str, tuple[type, ...]] = {
-    METRICS[name]: (*_NUMBER, NoneType)
-    for name in (
-        *("bits_per_byte", "ones", "eval_ones", "best_train", "tokens_per_s", "memory_bytes"),
-        *("test", "test_stderr", "test_bits_per_byte", "best_test"),
-    )
-} | {"device.compiled_kernels": (bool, NoneType)}
+
+class Code(Part):
+    """The commit, and each project file that the run used with a hash of what it computes."""
+
+    commit: str | None
+    dirty: bool | None
+    files: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Record:
-    """One run's record: who it is, how it ended, and everything it wrote."""
+class Device(Part):
+    """What the run computed on."""
+
+    kind: str
+    name: str
+    threads: Count
+    compiled_kernels: bool | None = None
+
+
+class Start(Part):
+    """One of the processes that worked on the run."""
+
+    step: Count
+    versions: dict[str, str | None]
+    device: Device
+
+
+class Base(Part):
+    """The trained run that a fine-tuned one started from."""
+
+    run_hash: str
+    checkpoint_sha256: str
+
+
+class Tokenizer(Part):
+    """Its name, its size and the hash of its tables."""
 
     name: str
-    row: str
-    seed: int
-    status: str
-    error: str | None
-    content: Mapping[str, Any]
+    vocab_size: Count
+    sha256: str
 
-    def get(self, path: str) -> Any:
-        """The entry at a dotted path such as `data.tokenizer.sha256`; None where there is none."""
-        entry: Any = self.content
-        for key in path.split("."):
-            entry = entry.get(key) if isinstance(entry, Mapping) else None
-        return entry
+
+class Data(Part):
+    """The text, by source and hash, and how many tokens it came to."""
+
+    source: str
+    revision: str | None = None
+    fingerprint: str
+    files: dict[str, str]
+    train_tokens: Count
+    val_tokens: Count
+    tokenizer: Tokenizer
+
+
+class Metrics(Part):
+    """The closing evaluation of the last weights, and what the run took.
+
+    Ones are there for rows with a learned mask, `val_ema` for averaged weights, and no speed is
+    there for a run whose last process had no step left to do.
+    """
+
+    train: Number = Field(alias="train/loss_nats")
+    train_stderr: Number = Field(alias="train/loss_stderr")
+    train_windows: Count | None = Field(None, alias="train/windows")
+    val: Number = Field(alias="val/loss_nats")
+    val_stderr: Number = Field(alias="val/loss_stderr")
+    val_windows: Count | None = Field(None, alias="val/windows")
+    val_ema: Number | None = Field(None, alias="val/ema_loss_nats")
+    bits_per_byte: Number | None = Field(None, alias="val/bits_per_byte")
+    ones: Number | None = Field(None, alias="train/ones")
+    eval_ones: Number | None = Field(None, alias="eval/ones")
+    epoch: Number
+    time_s: Number
+    tokens_per_s: Number | None = None
+    memory_bytes: Count | None = None
+
+
+class Best(Part):
+    """The same closing evaluation, of the checkpoint with the lowest val loss on the way."""
+
+    step: Count
+    val: Number = Field(alias="val/loss_nats")
+    val_stderr: Number | None = Field(None, alias="val/loss_stderr")
+    train: Number | None = Field(None, alias="train/loss_nats")
+
+
+class Held(Part):
+    """One model's loss on the held-out split."""
+
+    loss: Number | None = Field(None, alias="test/loss_nats")
+    stderr: Number | None = Field(None, alias="test/loss_stderr")
+    bits_per_byte: Number | None = Field(None, alias="test/bits_per_byte")
+
+
+class Test(Part):
+    """The held-out split, read by the last and by the best weights."""
+
+    final: Held
+    best: Held | None = None
+
+
+class Point(Part):
+    """One evaluation on the way."""
+
+    step: Count
+    val: Number = Field(alias="val/loss_nats")
+
+
+class Record(Part):
+    """One run's record: who it is, how it ended, and, in `content`, everything it wrote."""
+
+    name: str
+    path: Path
+    content: dict[str, Any]
+    table: str | None = None
+    row: Name
+    seed: Count
+    status: Literal["finished", "failed", "interrupted", "running"]
+    error: str | None
+    config: dict[str, Any]
+
+    @property
+    def scale(self) -> Any:
+        """The scale that the config names, if any."""
+        return self.config.get("scale")
+
+
+class Finished(Record):
+    """The record of a run that reached its last step."""
+
+    status: Literal["finished"]
+    run_hash: str
+    overrides: list[str]
+    steps: Count
+    dtype: str
+    compile: bool
+    code: Code
+    versions: dict[str, str | None]
+    device: Device
+    starts: list[Start]
+    base: Base | None = None
+    data: Data
+    parameters: Count
+    parameters_trainable: Count
+    flops_per_token: Number
+    metrics: Metrics
+    best: Best
+    curve: list[Point]
+    missing_evaluations: list[Count] = Field(default_factory=list)
+    test: Test | None = None
+    finished: str | None = None
 
     def metric(self, name: str) -> float | None:
-        """A number of the table by its name in METRICS."""
-        value = self.get(METRICS[name])
+        """A number of the table by its name in METRICS; None where the run has none."""
+        value: Any = self
+        for key in METRICS[name].split("."):
+            value = None if value is None else getattr(value, key)
         return None if value is None else float(value)
+
+    def get(self, path: str) -> Any:
+        """An entry by its dotted path, `data.tokenizer.sha256`."""
+        return attrgetter(path)(self)
+
+
+def find_records(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Each record's path under `folder`, and its place there, `<row>/seed<k>...`."""
+    for path in sorted([*folder.glob("*/seed*.json"), *folder.glob("*/seed*/record.json")]):
+        yield path, path.relative_to(folder)
 
 
 def read_records(folder: Path) -> list[Record]:
     """All records under `folder`, by row and seed.
 
-    Raises ValueError naming the file for JSON that cannot be read, a missing entry, a wrong type, a
+    Raises UserError naming the file for JSON that cannot be read, a missing entry, a wrong type, a
     loss that is not finite, a record that lies under another row or seed, or two of the same.
     """
-    records: dict[tuple[str, int], Record] = {}
-    for path in sorted([*folder.glob("*/seed*.json"), *folder.glob("*/seed*/record.json")]):
-        record = read_record(path, path.relative_to(folder))
-        twin = records.setdefault((record.row, record.seed), record)
+    return sole([read_record(path, name) for path, name in find_records(folder)])
+
+
+def read_row(folder: Path) -> list[Record]:
+    """The records of one row's folder, which bears the row's name."""
+    folder = folder.resolve()
+    paths = sorted([*folder.glob("seed*.json"), *folder.glob("seed*/record.json")])
+    if not paths:
+        raise UserError(
+            f"add={folder} holds no record: it must be the folder of a row, "
+            "runs/<table>/<row>, with its seed<k>-<hash>/record.json"
+        )
+    return sole([read_record(path, path.relative_to(folder.parent)) for path in paths])
+
+
+def sole(records: list[Record]) -> list[Record]:
+    """The records by row and seed; UserError where two are of the same."""
+    found: dict[tuple[str, int], Record] = {}
+    for record in records:
+        twin = found.setdefault((record.row, record.seed), record)
         if twin is not record:
             raise UserError(
                 f"{twin.name} and {record.name} are both row {record.row!r}, seed {record.seed}: "
                 "a table takes one run of each; move one of them away"
             )
-    return [records[key] for key in sorted(records)]
+    return [found[key] for key in sorted(found)]
 
 
 def read_record(path: Path, name: Path) -> Record:
     """The record at `path`; `name`, `<row>/seed<k>...`, must agree with what it says."""
-    content = _parse(path)
-    if content.get("schema") != SCHEMA:
+    content = read_json(path)
+    schema = content.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
         raise UserError(
-            f"{path}: schema={content.get('schema')!r} must be {SCHEMA}: "
+            f"{path}: schema={str(schema)[:20]} must be {SCHEMA}: "
             "the record was written by another version; run it again"
         )
-    _check_entries(path, content, _EVERY_RECORD)
-    if content["status"] not in STATUSES:
-        raise UserError(f"{path}: status={content['status']!r} must be one of {STATUSES}")
-    if content["status"] == "finished":
-        _check_entries(path, content, _FINISHED_RECORD)
-        _check_entries(path, content, _OPTIONAL)
-        _check_curve(path, content["curve"])
-    row, seed = name.parts[0], re.match(r"seed(\d+)", name.parts[1])
-    if seed is None or (content["row"], content["seed"]) != (row, int(seed[1])):
+    record = _typed(path, name, content)
+    row, seed = name.parts[0], re.match(r"seed(\d{1,15})(?=[-.]|$)", name.parts[1])
+    if seed is None or (record.row, record.seed) != (row, int(seed[1])):
         raise UserError(
-            f"{path}: the record says row={content['row']!r}, seed={content['seed']}, which its "
+            f"{path}: the record says row={record.row!r}, seed={record.seed}, which its "
             "place does not: records lie at <row>/seed<k>.json; move it where it belongs"
         )
-    return Record(str(name), row, content["seed"], content["status"], content["error"], content)
+    return record
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable JSON record ({error}); run it again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a record must be a JSON object, this is {_kind(content)}")
-    return content
-
-
-def _check_entries(path: Path, content: Any, rules: Mapping[str, tuple[type, ...]]) -> None:
-    for entry, types in rules.items():
-        value: Any = content
-        for key in entry.split("."):
-            if not isinstance(value, dict) or key not in value:
-                value = None
-                if NoneType in types:
-                    break
-                raise UserError(f"{path}: `{entry}` is missing: a record must have it")
-            value = value[key]
-        # bool is an int to Python, not to a table.
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            # Where any number will do, the integer goes without saying.
-            kinds = [kind for kind in types if kind is not int or float not in types]
-            wanted = " or ".join(_NAMES[kind] for kind in kinds)
-            raise UserError(f"{path}: `{entry}` is {_kind(value)}, it must be {wanted}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{path}: `{entry}`={value} must be finite: the run is not a result")
-
-
-def _check_curve(path: Path, curve: list[Any]) -> None:
-    for index, point in enumerate(curve):
-        if not isinstance(point, dict):
-            raise UserError(f"{path}: `curve[{index}]` is {_kind(point)}, it must be an object")
-        _check_entries(path, point, {"step": (int,), "val/loss_nats": _NUMBER})
-
-
-_NAMES = {
-    str: "a string",
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    dict: "an object",
-    list: "a list",
-    NoneType: "null",
-}
-
-
-def _kind(value: Any) -> str:
-    return _NAMES.get(type(value), type(value).__name__)
+def _typed(path: Path, name: Path, content: Mapping[str, Any]) -> Record:
+    kind = Finished if content.get("status") == "finished" else Record
+    return build(kind, {**content, "name": str(name), "path": path, "content": content}, path)

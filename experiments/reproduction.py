@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from experiments.formats import NOTHING, bounds, count, loss, markdown, share, signed
+from experiments.formats import NOTHING, bounds, count, loss, markdown, plain, share, signed
 from experiments.runs import Compared, Table, compare
 from experiments.sections import PERCENT
 from experiments.spec import Claim, Row
@@ -124,7 +124,7 @@ def beside_published(table: Table) -> str:
     rows = [runs for runs in table.rows.values() if runs.row.published]
     if not rows:
         return ""
-    marks = dict(zip(table.spec.notes, FOOTNOTES, strict=False))
+    marks = {key: _mark(index) for index, key in enumerate(table.spec.notes)}
     losses, sizes = [], []
     for runs in rows:
         notes = dict.fromkeys(p.note for p in runs.row.published if p.note)
@@ -134,13 +134,20 @@ def beside_published(table: Table) -> str:
         losses[-1] += [loss(runs.mean("val")), _published(runs.row, "val")]
         sizes.append([label, state or share(runs.mean("ones")), _published(runs.row, "ones")])
         sizes[-1] += [count(runs.mean("parameters")), _published(runs.row, "parameters")]
-    notes_text = "\n".join(f"{marks[key]} {text}  " for key, text in table.spec.notes.items())
+    notes_text = "\n".join(
+        f"{marks[key]} {plain(text, 2000)}  " for key, text in table.spec.notes.items()
+    )
+    origin = f"{plain(table.spec.source, 2000)} {plain(table.spec.setting, 2000)}"
     header = ["row", "train", "published", "val", "published"]
     size_header = ["row", "ones", "published", "parameters", "published"]
     return (
-        f"## Beside the published figures\n\n{table.spec.source} {table.spec.setting}\n\n"
+        f"## Beside the published figures\n\n{origin}\n\n"
         f"{markdown(header, losses)}\n\n{markdown(size_header, sizes)}\n\n{notes_text}"
     ).rstrip()
+
+
+def _mark(index: int) -> str:
+    return FOOTNOTES[index] if index < len(FOOTNOTES) else f"({index + 1})"
 
 
 def _published(row: Row, metric: str) -> str:

@@ -1,13 +1,24 @@
 """A table's runs, row by row, and how its rows compare."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from common.errors import UserError
-from experiments.mixing import check_comparable
-from experiments.records import Record, read_records
-from experiments.spec import Comparison, Row, TableSpec
+from experiments.door import as_name
+from experiments.mixing import check_comparable, config_differences
+from experiments.records import (
+    Finished,
+    Record,
+    find_records,
+    read_record,
+    read_records,
+    read_row,
+    sole,
+)
+from experiments.spec import RESULTS, Comparison, Row, TableSpec
 from experiments.statistics import (
     Interval,
     PairedDifference,
@@ -18,15 +29,13 @@ from experiments.statistics import (
     reading,
 )
 
-RESULTS = Path(__file__).parent.parent / "results"
-
 
 @dataclass(frozen=True)
 class RowRuns:
     """One row of a table with the runs that finished and those that did not."""
 
     row: Row
-    finished: tuple[Record, ...] = ()
+    finished: tuple[Finished, ...] = ()
     unfinished: tuple[Record, ...] = ()
 
     @property
@@ -66,33 +75,94 @@ class Table:
     strangers: tuple[Record, ...] = ()
 
     @property
-    def finished(self) -> list[Record]:
+    def finished(self) -> list[Finished]:
         """Every finished run of the table's rows."""
         return [record for runs in self.rows.values() for record in runs.finished]
 
 
-def load_table(spec: TableSpec, folder: Path | None = None) -> Table:
+def load_table(spec: TableSpec, folder: Path | None = None, added: Sequence[Path] = ()) -> Table:
     """Read a table's records, by default from `results/runs/<table>`.
 
-    Raises ValueError where there are none, one is malformed, or they must not be mixed.
+    `added` are folders of rows that join it; one that its file does not name comes last.
+    Raises UserError where there are none, one is malformed, or they must not be mixed.
     """
     folder = RESULTS / "runs" / spec.name if folder is None else folder
     records = read_records(folder)
-    rows = {row.name: _row_runs(row, records) for row in spec.rows}
-    table = Table(spec, rows, tuple(record for record in records if record.row not in rows))
-    if len(table.strangers) == len(records):
+    joining = [record for row in added for record in read_row(row)]
+    names = dict.fromkeys(record.row for record in joining)
+    spec = _with_rows(spec, [name for name in names if name not in {r.name for r in spec.rows}])
+    table = _table(spec, sole([*records, *joining]))
+    if len(table.strangers) == len(records) + len(joining):
         raise UserError(
             f"runs={folder} holds no record of table {spec.name!r}: make them with "
             f"`{spec.command}`, or say with --runs where they are"
         )
-    check_comparable([record for record in records if record.row in rows], spec.scale)
     return table
+
+
+def own_table(folder: Path) -> Table:
+    """The table of whatever runs a folder holds: a row for each name and settings among them.
+
+    Its rows are compared with `none`, or the first where there is no such row.
+    """
+    records = read_records_of_any_settings(folder)
+    if not records:
+        raise UserError(
+            f"runs={folder} holds no record: it must be the folder above the rows, such as "
+            "runs/nano or runs/<table_name>"
+        )
+    names = sorted({record.row for record in records}, key=lambda name: (name != "none", name))
+    name = as_name(os.path.basename(os.path.abspath(folder)))[:100].lstrip(".") or "runs"
+    against = (Comparison(against=names[0]),)
+    spec = TableSpec(
+        name=name, title=f"The runs in {folder}", rows=(), command="", comparisons=against
+    )
+    return _table(_with_rows(spec, names), records)
+
+
+def read_records_of_any_settings(folder: Path) -> list[Record]:
+    """All records under `folder`; rows whose runs differ in settings become one for each.
+
+    The settings are said behind the row's name: `learned,steps=30`.
+    """
+    records = [read_record(path, name) for path, name in find_records(folder)]
+    named: list[Record] = []
+    for row in sorted({record.row for record in records}):
+        own = [record for record in records if record.row == row]
+        finished = [record for record in own if isinstance(record, Finished)]
+        settings = list(config_differences(finished))
+        for record in own:
+            said = [
+                f"{name}={value}"
+                for name, groups in settings
+                for value, holders in groups.items()
+                if any(record is holder for holder in holders)
+            ]
+            named.append(record.model_copy(update={"row": _label(row, said)}))
+    return sole(named)
+
+
+def _label(row: str, said: Sequence[str]) -> str:
+    text = as_name(",".join([row, *said]))
+    return text if len(text) <= 100 else f"{text[:90]}…{sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _with_rows(spec: TableSpec, names: Sequence[str]) -> TableSpec:
+    rows = [Row(name=name, label=name, family=name) for name in names]
+    return spec.model_copy(update={"rows": (*spec.rows, *rows)})
+
+
+def _table(spec: TableSpec, records: Sequence[Record]) -> Table:
+    rows = {row.name: _row_runs(row, records) for row in spec.rows}
+    check_comparable([record for record in records if record.row in rows], spec.scale)
+    return Table(spec, rows, tuple(record for record in records if record.row not in rows))
 
 
 def _row_runs(row: Row, records: Sequence[Record]) -> RowRuns:
     own = [record for record in records if record.row == row.name]
-    finished = tuple(record for record in own if record.status == "finished")
-    return RowRuns(row, finished, tuple(record for record in own if record not in finished))
+    finished = tuple(record for record in own if isinstance(record, Finished))
+    unfinished = tuple(record for record in own if not isinstance(record, Finished))
+    return RowRuns(row, finished, unfinished)
 
 
 @dataclass(frozen=True)

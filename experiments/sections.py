@@ -1,59 +1,40 @@
 """The parts of a table's page that speak of our own runs, each a Markdown text."""
 
-from collections.abc import Sequence
-
-from experiments.formats import (
-    NOTHING,
-    bounds,
-    cell,
-    count,
-    duration,
-    loss,
-    markdown,
-    memory,
-    p_value,
-    quantity,
-    seed_list,
-    share,
-    signed,
-)
-from experiments.runs import Compared, RowRuns, Table, compared_with
-from experiments.spec import Comparison
-from experiments.statistics import ALPHA, LEVEL, MIN_SEEDS, root_mean_square
+from experiments.formats import NOTHING, bounds, count, loss, markdown, plain, share, signed
+from experiments.mixing import changes_on_the_way
+from experiments.runs import RowRuns, Table
+from experiments.statistics import LEVEL, root_mean_square
 
 PERCENT = f"{LEVEL:.0%}"
-OUTCOMES = {
-    "val": "final val loss",
-    "best_val": "best val loss",
-    "test": "final test loss",
-    "best_test": "test loss of the best checkpoint",
-}
-CHOSEN_BY = {"test": "val", "best_test": "best_val"}  # no choice is made on the test split
+MOVED, THIN = "†", "‡"  # marks of rows that a note below the table speaks of
 
 
-def _rows(table: Table, width: int, cells: dict[str, list[str]]) -> list[list[str]]:
+def lines_of(
+    table: Table, width: int, cells: dict[str, list[str]], marks: dict[str, str] | None = None
+) -> list[list[str]]:
     """A line for each row; those without a finished run say why in the first cell."""
     lines = []
     for name, runs in table.rows.items():
         blank = [runs.state] + [NOTHING] * (width - 1)
-        lines.append([runs.row.label, *cells.get(name, blank)])
+        label = " ".join([runs.row.label, *([marks[name]] if marks and name in marks else [])])
+        lines.append([label, *cells.get(name, blank)])
     return lines
 
 
-def _finished(table: Table) -> dict[str, RowRuns]:
+def finished_rows(table: Table) -> dict[str, RowRuns]:
     return {name: runs for name, runs in table.rows.items() if runs.finished}
 
 
 def final_loss(table: Table) -> str:
     """Train and val loss after the last step, ones, and n."""
-    has_ones = any(runs.values("ones") for runs in table.rows.values())
-    has_bytes = any(runs.values("bits_per_byte") for runs in table.rows.values())
+    has_ones, has_bytes, has_ema = (has(table, m) for m in ("ones", "bits_per_byte", "val_ema"))
     header = ["row", "n", "train", "val", f"{PERCENT} interval of val"]
+    header += ["val, averaged weights"] * has_ema
     header += ["bits per byte"] * has_bytes + ["ones", "ones, evaluation"] * has_ones
     cells = {}
-    for name, runs in _finished(table).items():
+    for name, runs in finished_rows(table).items():
         cells[name] = [str(len(runs.finished)), loss(runs.mean("train")), loss(runs.mean("val"))]
-        cells[name] += [_interval(runs, "val")]
+        cells[name] += [_interval(runs, "val")] + [loss(runs.mean("val_ema"))] * has_ema
         cells[name] += [loss(runs.mean("bits_per_byte"))] * has_bytes
         cells[name] += [share(runs.mean("ones")), share(runs.mean("eval_ones"))] * has_ones
     text = (
@@ -62,7 +43,7 @@ def final_loss(table: Table) -> str:
     )
     if any(len(runs.finished) == 1 for runs in table.rows.values()):
         text += (
-            " One seed has no such interval: ± is then the standard error of its evaluation "
+            " One seed has no such interval: ± is then the standard error over its evaluation "
             "windows alone, which says nothing about another seed."
         )
     if has_ones:
@@ -70,7 +51,17 @@ def final_loss(table: Table) -> str:
             " Ones is the share of ones in the rounded masks: of one stochastic draw as in "
             "training, and of evaluation's rounding."
         )
-    return f"## Final loss\n\n{text}\n\n{markdown(header, _rows(table, len(header) - 1, cells))}"
+    moved = {
+        record.name: changes for record in table.finished if (changes := changes_on_the_way(record))
+    }
+    marks = {record.row: MOVED for record in table.finished if record.name in moved}
+    parts = [f"## Final loss\n\n{text}", markdown(header, _lines(table, header, cells, marks))]
+    if moved:
+        said = "; ".join(f"{plain(name)} ({plain(', '.join(c))})" for name, c in moved.items())
+        parts.append(
+            f"{MOVED} has a run that went on elsewhere than it began, which changes its bits: {said}."
+        )
+    return "\n\n".join(parts)
 
 
 def _interval(runs: RowRuns, metric: str) -> str:
@@ -83,7 +74,7 @@ def best_loss(table: Table) -> str:
     """The lowest val loss on the way and where it was: what early stopping would have kept."""
     header = ["row", "best val", f"{PERCENT} interval", "at step", "train there", "final − best"]
     cells = {}
-    for name, runs in _finished(table).items():
+    for name, runs in finished_rows(table).items():
         best, final = runs.mean("best_val"), runs.mean("val")
         steps = sorted(int(step) for step in runs.values("best_step").values())
         at = count(steps[0]) if steps[0] == steps[-1] else f"{count(steps[0])}–{count(steps[-1])}"
@@ -91,21 +82,41 @@ def best_loss(table: Table) -> str:
         interval = bounds(runs.interval("best_val")) if len(runs.finished) > 1 else "one seed"
         cells[name] = [loss(best), interval, at, loss(runs.mean("best_train")), rise]
     text = (
-        "The lowest val loss among a run's evaluations, as early stopping would have kept it. It "
-        "is chosen on the windows that measure it, so it flatters every row a little; and these "
-        "are fewer than the final loss has."
+        "The checkpoint with the lowest val loss on the way, as early stopping would have kept it, "
+        "evaluated like the final one: over the same windows, so final − best compares like with "
+        "like. It was chosen on some of the windows that measure it, which flatters every row a "
+        "little."
     )
-    return f"## Best val loss\n\n{text}\n\n{markdown(header, _rows(table, len(header) - 1, cells))}"
+    thin = {r.name: r.missing_evaluations for r in table.finished if r.missing_evaluations}
+    marks = {record.row: THIN for record in table.finished if record.name in thin}
+    parts = [f"## Best val loss\n\n{text}", markdown(header, _lines(table, header, cells, marks))]
+    if thin:
+        said = "; ".join(f"{plain(name)} (step {_steps(steps)})" for name, steps in thin.items())
+        parts.append(
+            f"{THIN} has a run that lost evaluations on the way, so its best may be elsewhere: {said}."
+        )
+    return "\n\n".join(parts)
+
+
+def _lines(
+    table: Table, header: list[str], cells: dict[str, list[str]], marks: dict[str, str]
+) -> list[list[str]]:
+    return lines_of(table, len(header) - 1, cells, marks)
+
+
+def _steps(steps: list[int], most: int = 5) -> str:
+    more = f" and {len(steps) - most} more" if len(steps) > most else ""
+    return f"{', '.join(count(step) for step in steps[:most])}{more}"
 
 
 def test_loss(table: Table) -> str:
     """Loss of the last and the best checkpoint on the held-out split; empty before it is read."""
-    if not _has(table, "test"):
+    if not has(table, "test"):
         return ""
     header = ["row", "n", "final", f"{PERCENT} interval", "bits per byte"]
     header += ["best checkpoint", f"{PERCENT} interval"]
     cells = {}
-    for name, runs in _finished(table).items():
+    for name, runs in finished_rows(table).items():
         several = len(runs.values("test")) > 1
         cells[name] = [
             str(len(runs.values("test"))),
@@ -120,11 +131,11 @@ def test_loss(table: Table) -> str:
         "the model after the last step; the best checkpoint is the one of the lowest val loss, "
         "which is chosen on val and so is not flattered here."
     )
-    table_text = markdown(header, _rows(table, len(header) - 1, cells))
+    table_text = markdown(header, lines_of(table, len(header) - 1, cells))
     return f"## Held-out test loss\n\n{text}\n\n{table_text}"
 
 
-def _has(table: Table, metric: str) -> bool:
+def has(table: Table, metric: str) -> bool:
     return any(runs.values(metric) for runs in table.rows.values())
 
 
@@ -132,7 +143,7 @@ def certainty(table: Table) -> str:
     """Seed-to-seed spread beside the evaluation windows' own sampling error."""
     header = ["row", "spread, train", "spread, val", "windows, train", "windows, val"]
     cells = {}
-    for name, runs in _finished(table).items():
+    for name, runs in finished_rows(table).items():
         spreads = [runs.interval(metric) for metric in ("train", "val")]
         errors = [runs.values(f"{metric}_stderr").values() for metric in ("train", "val")]
         cells[name] = [
@@ -140,123 +151,10 @@ def certainty(table: Table) -> str:
             *(loss(root_mean_square(error)) for error in errors),
         ]
     text = (
-        "Spread is the standard deviation from seed to seed; windows is the standard error that "
-        "one run's figure has from its sample of evaluation windows. Each seed draws its own "
-        "windows, so the spread contains that error; rows of one seed share them, so paired "
-        "differences have less of it."
+        "Spread is the standard deviation from seed to seed; windows is the standard error of one "
+        "run's figure over the windows it was read on, which do not overlap. Every run reads the "
+        "same windows, so the spread, the intervals and the differences hold for this text; the "
+        "windows' error is what another text of its kind could move a figure by."
     )
-    table_text = markdown(header, _rows(table, len(header) - 1, cells))
+    table_text = markdown(header, lines_of(table, len(header) - 1, cells))
     return f"## How sure one figure is\n\n{text}\n\n{table_text}"
-
-
-def differences(table: Table) -> str:
-    """Every comparison of the table, in the final and the best loss, of val and then of test."""
-    text = (
-        "Row minus the other, seed by seed: below zero, the row is better. Rows of one seed share "
-        "batches, evaluation windows and, where shapes agree, initial weights. Intervals are "
-        f"{PERCENT}, Student's t; p is the paired t test's, Holm-corrected over its table. *Lower* "
-        f"and *higher* are said only from {MIN_SEEDS} shared seeds on, where the interval leaves "
-        f"out zero and p is below {ALPHA:.2f}."
-    )
-    parts = [f"## Paired differences\n\n{text}"]
-    for metric in (metric for metric in OUTCOMES if _has(table, metric)):
-        parts += [_comparison(table, comparison, metric) for comparison in table.spec.comparisons]
-    return "\n\n".join(parts)
-
-
-def _comparison(table: Table, comparison: Comparison, metric: str) -> str:
-    chosen_by = CHOSEN_BY.get(metric, metric)
-    other, compared = compared_with(table, comparison, metric, chosen_by)
-    name = comparison.name or ("the best" if other is None else table.rows[other].row.label)
-    title = f"### {OUTCOMES[metric].capitalize()}, against {name}"
-    if other is None:
-        return f"{title}\n\nNot there yet: its rows share no finished seed to choose by."
-    texts = []
-    if comparison.best_of:
-        own = chosen_by == metric
-        labels = ", ".join(table.rows[row].row.label for row in comparison.best_of)
-        texts.append(
-            f"Chosen: **{table.rows[other].row.label}**, lowest in mean {OUTCOMES[chosen_by]} of "
-            f"{labels}." + " It was chosen on these same runs, which favours it a little." * own
-        )
-    header = ["row", "difference", f"{PERCENT} interval", "p (Holm)", "n", "verdict"]
-    texts.append(markdown(header, [_difference_cells(one) for one in compared], left=(5,)))
-    texts += _common_seeds(compared)
-    return "\n\n".join([title, *texts])
-
-
-def _difference_cells(one: Compared) -> list[str]:
-    if one.difference is None:
-        return [one.row.row.label, NOTHING, NOTHING, NOTHING, "0", one.reading]
-    interval = one.difference.interval
-    numbers = [signed(interval.mean), bounds(interval), p_value(one.p), str(interval.n)]
-    return [one.row.row.label, *numbers, one.reading]
-
-
-def _common_seeds(compared: Sequence[Compared]) -> list[str]:
-    """Says which differences leave seeds out because the other row lacks them."""
-    partial = [
-        f"{one.row.row.label}: {seed_list(one.difference.seeds)}"
-        for one in compared
-        if one.difference is not None
-        and set(one.difference.seeds) != {*one.row.seeds, *one.other.seeds}
-    ]
-    if not partial:
-        return []
-    return [f"Over common seeds only, where one side lacks some: {'; '.join(partial)}."]
-
-
-def cost(table: Table) -> str:
-    """Size of the models, and what a run took."""
-    sizes, runs_took = {}, {}
-    for name, runs in _finished(table).items():
-        sizes[name] = [
-            *(count(runs.mean(metric)) for metric in ("parameters", "trainable")),
-            quantity(runs.mean("flops_per_token")),
-            f"{runs.mean('epoch'):.1f}",
-        ]
-        peak = runs.values("memory_bytes").values()
-        runs_took[name] = [
-            count(runs.mean("tokens_per_s")),
-            duration(runs.mean("time_s")),
-            memory(max(peak) if peak else None),
-        ]
-    size_header = ["row", "parameters", "trainable", "FLOPs a token", "epochs"]
-    cost_header = ["row", "tokens/s", "wall time", "peak memory"]
-    text = (
-        "Parameters leave out the positional embedding, as published; trainable ones don't. FLOPs "
-        "are of forward and backward; epochs are passes over the training data."
-    )
-    machines = {
-        tuple(
-            map(record.get, ("device.name", "device.threads", "device.compiled_kernels", "compile"))
-        )
-        for record in table.finished
-    }
-    speed = "Means over seeds; memory is the highest."
-    if len(machines) > 1:
-        speed += (
-            " **Device, threads, kernels or compile differ between these runs: compare no speeds.**"
-        )
-    return (
-        f"## Size and cost\n\n{text}\n\n{markdown(size_header, _rows(table, 4, sizes))}\n\n"
-        f"{speed}\n\n{markdown(cost_header, _rows(table, 3, runs_took))}"
-    )
-
-
-def unfinished(table: Table) -> str:
-    """Runs that did not finish, with their errors, and rows that were not run; empty if none."""
-    lines = []
-    for runs in table.rows.values():
-        for record in runs.unfinished:
-            why = cell(record.error) if record.error else NOTHING
-            lines.append([runs.row.label, str(record.seed), record.status, why])
-        if not runs.finished and not runs.unfinished:
-            lines.append([runs.row.label, NOTHING, "not run", NOTHING])
-    if not lines:
-        return ""
-    header = ["row", "seed", "status", "error"]
-    return (
-        f"## Not finished\n\n`{table.spec.command}` fills these gaps and leaves the rest.\n\n"
-        f"{markdown(header, lines, left=(1, 2, 3))}"
-    )

@@ -1,78 +1,85 @@
 """What a table is: its rows, comparisons, published figures and order, from `<table>.yaml`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-import yaml
+from pydantic import Field
 
 from common.errors import UserError
+from experiments.door import Count, Label, Many, Name, Number, Part, build, read_yaml
 
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER.parent / "results"  # the committed records, tables and figures
+RUNS = Path("runs")  # where a person's own lie
 
 
-@dataclass(frozen=True)
-class Published:
+class Strict(Part, extra="forbid"):
+    """A part of a table's file, in which a key that means nothing is a misspelt one."""
+
+
+class Published(Strict):
     """One published set of figures; a row has several where its document disagrees with itself."""
 
-    version: str
-    train: float | None = None
-    val: float | None = None
-    ones: float | None = None
-    parameters: int | None = None
+    version: Label
+    train: Number | None = None
+    val: Number | None = None
+    ones: Number | None = None
+    parameters: Count | None = None
     note: str | None = None
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row: `name` is the config's `row`, `label` is printed, a `family` shares its colour."""
+class Row(Strict):
+    """A row: `name` is the config's `row_name`, `label` is printed, a `family` shares its colour."""
 
-    name: str
-    label: str
+    name: Name
+    label: Label
     family: str
-    published: tuple[Published, ...] = ()
+    published: Many[Published] = ()
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Strict):
     """Paired differences of `rows` (default: all) against a row, or the best of several."""
 
     against: str | None = None
-    best_of: tuple[str, ...] = ()
-    name: str | None = None
-    rows: tuple[str, ...] = ()
+    best_of: Many[str] = ()
+    name: Label | None = None
+    rows: Many[str] = ()
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(Strict):
     """A published order: in `metric`, row `lower` lies below row `higher`."""
 
-    metric: str
+    metric: Literal["train", "val", "ones"]
     lower: str
     higher: str
 
 
-@dataclass(frozen=True)
-class TableSpec:
+class Table(Strict):
     """A table as its YAML file describes it.
 
     `varies` names the config groups that tell the rows apart; other settings in which rows differ
     are printed. `command` makes the records. `notes` are marks on published figures, by key.
     """
 
-    name: str
     title: str
-    rows: tuple[Row, ...]
+    rows: Many[Row]
     command: str
     question: str = ""
     setting: str = ""
     scale: str | None = None
     source: str = ""
-    notes: Mapping[str, str] = field(default_factory=dict)
-    varies: tuple[str, ...] = ("dropout",)
-    comparisons: tuple[Comparison, ...] = ()
-    claims: tuple[Claim, ...] = ()
+    notes: dict[str, str] = Field(default_factory=dict)
+    varies: Many[str] = ("dropout",)
+    comparisons: Many[Comparison] = ()
+    claims: Many[Claim] = ()
+
+
+class TableSpec(Table):
+    """A table and its name, which is its file's."""
+
+    name: Name
 
     def row(self, name: str) -> Row:
         """The row of that name."""
@@ -87,64 +94,37 @@ def table_names() -> list[str]:
 def load_spec(table: str) -> TableSpec:
     """The table of that name, or of a YAML file of one's own.
 
-    Raises ValueError for an unknown name, naming the valid ones, and for a file whose entries are
+    Raises UserError for an unknown name, naming the valid ones, and for a file whose entries are
     misspelt or speak of rows that it does not have.
     """
     path = Path(table) if table.endswith(".yaml") else FOLDER / f"{table}.yaml"
-    if not path.is_file() or path.stem.startswith("_"):
+    own = table.endswith(".yaml") and path.exists() and not path.stem.startswith("_")
+    if not own and table not in table_names():
         names = ", ".join(table_names())
-        raise UserError(f"table={table!r} must be one of {names}, or the path of a .yaml file")
-    content = _read(path)
-    content["name"] = path.stem
-    content["rows"] = tuple(
-        _build(Row, {**row, "published": _all(Published, row.get("published"), path)}, path)
-        for row in _listed(content.get("rows"), path)
-    )
-    content["comparisons"] = _all(Comparison, content.get("comparisons"), path)
-    content["claims"] = _all(Claim, content.get("claims"), path)
-    spec = _build(TableSpec, content, path)
-    _check(spec, path)
-    return spec
+        raise UserError(
+            f"table={table[:100]!r} must be one of {names}, or the path of a .yaml file"
+        )
+    described = build(Table, _read(path), path)
+    _check(described, path)
+    return build(TableSpec, {**dict(described), "name": path.stem}, path)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a table's file must hold keys and values")
+def _read(path: Path, readers: Sequence[Path] = ()) -> dict[str, Any]:
+    """The file's entries over those of the one that it extends; `readers` extend this one."""
+    reader = Path(os.path.realpath(path))
+    if reader in readers:
+        chain = " extends ".join(str(reader) for reader in [*readers, reader])
+        raise UserError(f"{path}: a table must not extend itself: {chain}")
+    content = read_yaml(path)
     base = content.pop("extends", None)
-    return content if base is None else {**_read(path.parent / str(base)), **content}
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise UserError(f"{path}: extends={str(base)[:80]!r} must be the path of a file")
+    return {**_read(path.parent / base, [*readers, reader]), **content}
 
 
-def _listed(entries: Any, path: Path) -> list[dict[str, Any]]:
-    entries = entries or []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{path}: {entries!r} must be a list of mappings")
-    return entries
-
-
-Built = TypeVar("Built")
-
-
-def _all(kind: type[Built], entries: Any, path: Path) -> tuple[Built, ...]:
-    return tuple(_build(kind, entry, path) for entry in _listed(entries, path))
-
-
-def _build(kind: type[Built], entry: dict[str, Any], path: Path) -> Built:
-    names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
-    for key in entry:
-        if key not in names:
-            raise UserError(f"{path}: {key!r} is not a key of a {kind.__name__}: {names} are")
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UserError(f"{path}: a {kind.__name__} lacks an entry ({error})") from error
-
-
-def _check(spec: TableSpec, path: Path) -> None:
+def _check(spec: Table, path: Path) -> None:
     names = [row.name for row in spec.rows]
     if not names or len(set(names)) < len(names):
         raise UserError(f"{path}: rows={names} must be some, and each once")
@@ -157,6 +137,6 @@ def _check(spec: TableSpec, path: Path) -> None:
     for name in spoken_of:
         if name not in names:
             raise UserError(f"{path}: {name!r} is not one of its rows: {names} are")
-    for claim in spec.claims:
-        if claim.metric not in ("train", "val", "ones"):
-            raise UserError(f"{path}: metric={claim.metric!r} must be train, val or ones")
+    for note in (p.note for row in spec.rows for p in row.published if p.note):
+        if note not in spec.notes:
+            raise UserError(f"{path}: note={note!r} must be one of notes={list(spec.notes)}")

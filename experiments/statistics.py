@@ -76,6 +76,30 @@ def paired_difference(
     return PairedDifference(interval, _paired_p(interval), seeds)
 
 
+def unpaired_difference(
+    values: Sequence[float], others: Sequence[float], level: float = LEVEL
+) -> tuple[Interval, float | None]:
+    """mean(values) - mean(others) with Student's two-sample interval and two-sided p.
+
+    The spread is pooled, so one side may be a single run; `low`, `high` and p are None where
+    both are.
+    """
+    means = [math.fsum(side) / len(side) for side in (values, others)]
+    difference, freedom = means[0] - means[1], len(values) + len(others) - 2
+    if freedom == 0:
+        return Interval(difference, None, None, None, 2), None
+    squares = [(v - m) ** 2 for side, m in zip((values, others), means, strict=True) for v in side]
+    sd = math.sqrt(math.fsum(squares) / freedom)
+    error = sd * math.sqrt(1 / len(values) + 1 / len(others))
+    half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
+    if error == 0:
+        return Interval(difference, difference, difference, 0.0, freedom + 2), float(
+            difference == 0
+        )
+    p = float(2 * special.stdtr(freedom, -abs(difference) / error))
+    return Interval(difference, difference - half, difference + half, sd, freedom + 2), p
+
+
 def _paired_p(difference: Interval) -> float | None:
     if difference.n < MIN_SEEDS or difference.sd is None:
         return None

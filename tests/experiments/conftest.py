@@ -9,6 +9,20 @@ import pytest
 
 Runs = Callable[..., Path]
 
+VERSIONS = {"python": "3.11.7", "torch": "2.13.0"}
+DEVICE = {"kind": "cpu", "name": "Example CPU", "threads": 2, "compiled_kernels": True}
+
+
+def start(step: int = 0, torch: str = "2.13.0", **device: Any) -> dict[str, Any]:
+    """One of the processes that worked on a run."""
+    return {
+        "time": "2026-01-01T00:00:00+00:00",
+        "step": step,
+        "commit": "0123456789abcdef",
+        "versions": {**VERSIONS, "torch": torch},
+        "device": {**DEVICE, **device},
+    }
+
 
 def synthetic_record(
     row: str, seed: int, val: float, train: float, /, **changes: Any
@@ -18,23 +32,29 @@ def synthetic_record(
         {"step": step, "train/loss_nats": train + 2 / (step / 100), "val/loss_nats": val + rise}
         for step, rise in ((100, 2.0), (200, 0.5), (300, -0.05), (400, 0.0))
     ]
+    files = {"train.py": "7a1" * 5, "model/gpt.py": "6b2" * 5}
+    if row not in ("none", "unborn"):
+        files[f"dropout/{row.partition('_')[0]}.py"] = "5c3" * 5
     record: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "table": "small_case",
         "row": row,
         "seed": seed,
         "status": "finished",
         "error": None,
         "run_hash": f"{row}{seed}",
+        "overrides": ["table=small_case", f"row=small/{row}", f"seed={seed}"],
         "config": {
             "seed": seed,
             "scale": "nano",
             "dropout": {"name": row},
             "optimizer": {"lr": 2e-3},
         },
-        "code": {"commit": "0123456789abcdef", "dirty": False, "code_hash": "c0de" * 16},
-        "versions": {"python": "3.11.7", "torch": "2.13.0"},
-        "device": {"kind": "cpu", "name": "Example CPU", "threads": 2, "compiled_kernels": True},
+        "code": {"commit": "0123456789abcdef", "dirty": False, "files": files},
+        "versions": dict(VERSIONS),
+        "device": dict(DEVICE),
+        "starts": [start()],
+        "base": None,
         "dtype": "bfloat16",
         "compile": False,
         "data": {
@@ -52,8 +72,10 @@ def synthetic_record(
         "metrics": {
             "train/loss_nats": train,
             "train/loss_stderr": 0.010,
+            "train/windows": 1921,
             "val/loss_nats": val,
             "val/loss_stderr": 0.012,
+            "val/windows": 3146,
             "val/bits_per_byte": val / 1.7,
             "epoch": 40.0,
             "tokens": 4_915_200,
@@ -70,8 +92,14 @@ def synthetic_record(
             },
             "best": {"test/loss_nats": val - 0.03},
         },
-        "best": {"step": 300, "val/loss_nats": val - 0.05, "train/loss_nats": train + 0.2},
+        "best": {
+            "step": 300,
+            "val/loss_nats": val - 0.05,
+            "val/loss_stderr": 0.012,
+            "train/loss_nats": train + 0.2,
+        },
         "curve": curve,
+        "missing_evaluations": [],
         "steps": 1200,
         "started": "2026-01-01T00:00:00+00:00",
         "finished": "2026-01-01T00:01:38+00:00",
@@ -91,6 +119,11 @@ def make_record() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
+def make_start() -> Callable[..., dict[str, Any]]:
+    return start
+
+
+@pytest.fixture
 def write(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
     """Write one record where it belongs under tmp_path/runs; returns its path."""
 
@@ -106,7 +139,7 @@ def write(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 SMALL_CASE = """
 title: A small case
 question: Does the table say what its records say?
-command: python train.py sweep=small_case
+command: python train.py table=small_case
 scale: nano
 setting: Three rows, made up.
 source: No document.

@@ -1,14 +1,19 @@
 import pytest
 
-from experiments.mixing import IDENTITY, check_comparable, config_differences
+from experiments.mixing import (
+    IDENTITY,
+    changes_on_the_way,
+    check_comparable,
+    common_code,
+    config_differences,
+)
 from experiments.records import read_records
 
 OTHER = {
-    "code.code_hash": "0dd",
     "data.fingerprint": "0dd",
     "data.files": {"train": "0dd"},
     "data.tokenizer.sha256": "0dd",
-    "config.scale": "small",
+    "scale": "small",
     "dtype": "float32",
     "device.kind": "cuda",
 }
@@ -32,7 +37,8 @@ def test_records_that_agree_pass(records):
 
 @pytest.mark.parametrize(("what", "path"), IDENTITY.items())
 def test_a_difference_is_refused_with_its_name_its_values_and_its_records(records, what, path):
-    changes = {path.replace(".", "__"): OTHER[path]}
+    entry = "config__scale" if path == "scale" else path.replace(".", "__")
+    changes = {entry: OTHER[path]}
     mixed = records(("none", 1, {}), ("none", 2, {}), ("learned", 1, changes))
     with pytest.raises(ValueError, match="cannot share a table") as caught:
         check_comparable(mixed)
@@ -44,7 +50,7 @@ def test_a_difference_is_refused_with_its_name_its_values_and_its_records(record
 
 
 def test_runs_that_did_not_finish_cannot_spoil_a_table(records):
-    failed = {"status": "failed", "code__code_hash": "0dd"}
+    failed = {"status": "failed", "dtype": "float32"}
     check_comparable(records(("none", 1, {}), ("learned", 1, failed)))
 
 
@@ -86,3 +92,46 @@ def test_a_long_list_of_records_is_cut_short(records):
     many = records(*(("none", seed, {}) for seed in range(9)), ("odd", 1, {"dtype": "float32"}))
     with pytest.raises(ValueError, match=r"none/seed3\.json and 5 more; \"float32\" in odd/seed1"):
         check_comparable(many)
+
+
+FILES = {"train.py": "aa", "model/gpt.py": "bb"}
+
+
+def test_a_file_that_one_row_alone_used_is_its_own(records):
+    shared = {"code__files": {**FILES, "dropout/shared.py": "cc"}}
+    mixed = records(("none", 1, {"code__files": FILES}), ("shared", 1, shared))
+    check_comparable(mixed)
+    assert common_code(mixed) == common_code(mixed[:1])
+
+
+def test_a_file_that_two_runs_used_must_be_one_and_the_same(records):
+    learned = {**FILES, "dropout/learned.py": "cc"}
+    mixed = records(
+        ("none", 1, {"code__files": FILES}),
+        ("learned", 1, {"code__files": learned}),
+        ("learned", 2, {"code__files": {**learned, "dropout/learned.py": "dd"}}),
+    )
+    with pytest.raises(ValueError, match="computes different things") as caught:
+        check_comparable(mixed)
+    assert "`dropout/learned.py`" in str(caught.value)
+    assert '"cc" in learned/seed1.json; "dd" in learned/seed2.json' in str(caught.value)
+    assert "none" not in str(caught.value)
+
+
+def test_another_path_to_the_same_base_is_no_other_setting(records):
+    base = {"run_hash": "aa", "checkpoint_sha256": "bb"}
+    here, there = ({"base": base, "config__init_from": path} for path in ("here", "/there"))
+    check_comparable(records(("none", 1, here), ("none", 2, there)))
+    other = {**here, "base": {**base, "checkpoint_sha256": "cc"}}
+    with pytest.raises(ValueError, match="row 'none' differ in `base`"):
+        check_comparable(records(("none", 1, here), ("none", 2, other)))
+
+
+def test_what_changed_on_the_way_of_a_run_is_known(write, make_record, make_start, tmp_path):
+    starts = [make_start(), make_start(300, threads=1), make_start(450, torch="2.14", threads=1)]
+    write(make_record("none", 1, 4.0, 2.6, starts=starts))
+    (record,) = read_records(tmp_path / "runs")
+    assert changes_on_the_way(record) == [
+        "torch 2.13.0, 2.14 from step 450",
+        "threads 2, 1 from step 300",
+    ]

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from experiments.records import METRICS, read_records
+from experiments.records import METRICS, Finished, read_records
 
 
 def test_records_come_back_by_row_and_seed(small_runs):
@@ -14,12 +14,22 @@ def test_records_come_back_by_row_and_seed(small_runs):
         *(("standard_0.2", seed) for seed in (1, 2, 3)),
     ]
     assert [record.metric("val") for record in records[:2]] == [3.95, 3.99]
-    assert (records[2].status, records[2].metric("val")) == ("failed", None)
+    assert (records[2].status, isinstance(records[2], Finished)) == ("failed", False)
 
 
 def test_every_number_of_the_table_is_found_in_a_record(write, make_record, tmp_path):
     write(
-        make_record("none", 1, 4.0, 2.6, **{"metrics__train/ones": 0.5, "metrics__eval/ones": 0.4})
+        make_record(
+            "none",
+            1,
+            4.0,
+            2.6,
+            **{
+                "metrics__train/ones": 0.5,
+                "metrics__eval/ones": 0.4,
+                "metrics__val/ema_loss_nats": 3.9,
+            },
+        )
     )
     (record,) = read_records(tmp_path / "runs")
     found = {name for name in METRICS if record.metric(name) is not None}
@@ -62,8 +72,10 @@ def test_what_is_not_a_json_object_is_named(write, make_record, tmp_path, text):
         "row",
         "seed",
         "config",
-        "config.scale",
-        "code.code_hash",
+        "error",
+        "overrides",
+        "code.files",
+        "starts",
         "data.tokenizer.sha256",
         "device.kind",
         "metrics.val/loss_nats",
@@ -95,11 +107,15 @@ def test_a_missing_entry_is_named(write, make_record, tmp_path, entry):
         ("metrics__val/loss_nats", None, "is null, it must be a number"),
         ("metrics__val/loss_nats", float("nan"), "must be finite"),
         ("metrics__train/loss_nats", float("inf"), "must be finite"),
-        ("code__dirty", "no", "`code.dirty` is a string, it must be true or false or null"),
+        ("code__dirty", "no", "`code.dirty` is a string, it must be true or false"),
         ("curve", [3], r"`curve\[0\]` is an integer, it must be an object"),
-        ("curve", [{"step": 1}], "`val/loss_nats` is missing"),
+        ("curve", [{"step": 1}], r"`curve\[0\].val/loss_nats` is missing: a point must"),
         ("status", "done", "status='done' must be one of"),
-        ("schema", 2, "schema=2 must be 1"),
+        ("schema", 1, "schema=1 must be 2"),
+        ("schema", True, "schema=True must be 2"),
+        ("metrics__val/loss_nats", 1e308, "1e.308 must be less than or equal to"),
+        ("row", "<b>", "row='<b>' must be 1 to 100 letters"),
+        ("code__files", {"a.py": 3}, r"`code.files.a\.py` is an integer, it must be a string"),
     ],
 )
 def test_a_wrong_type_or_value_is_named(write, make_record, tmp_path, entry, value, said):

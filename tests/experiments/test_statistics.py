@@ -16,6 +16,7 @@ from experiments.statistics import (
     paired_difference,
     reading,
     root_mean_square,
+    unpaired_difference,
 )
 
 LOSSES = st.lists(st.floats(0, 10), min_size=2, max_size=8)
@@ -153,3 +154,24 @@ def test_a_long_table_of_equal_rows_finds_no_winner_more_often_than_one_time_in_
 
 def test_standard_errors_average_as_variances():
     assert root_mean_square([3.0, 4.0]) == pytest.approx(math.sqrt(12.5))
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 3), (1, 4), (2, 2)])
+def test_an_unpaired_difference_is_that_of_scipy(n, m):
+    draw = np.random.default_rng(n)
+    a, b = draw.normal(3.9, 0.1, n).tolist(), draw.normal(3.85, 0.1, m).tolist()
+    interval, p = unpaired_difference(a, b)
+    oracle = stats.ttest_ind(a, b) if n > 1 else None
+    if oracle is not None:
+        low, high = oracle.confidence_interval(LEVEL)
+        assert p == pytest.approx(oracle.pvalue)
+        assert (interval.low, interval.high) == pytest.approx((low, high))
+    else:  # one new run: the prediction interval of the others
+        half = stats.t.ppf(0.975, m - 1) * np.std(b, ddof=1) * math.sqrt(1 + 1 / m)
+        assert interval.high - interval.mean == pytest.approx(half)
+
+
+def test_one_run_beside_one_and_runs_without_spread_claim_no_interval_of_their_own():
+    assert unpaired_difference([4.0], [3.0]) == (Interval(1.0, None, None, None, 2), None)
+    assert unpaired_difference([4.0], [4.0, 4.0])[1] == 1.0
+    assert unpaired_difference([4.0], [3.0, 3.0])[1] == 0.0

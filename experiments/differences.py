@@ -1,0 +1,76 @@
+"""The part of a table's page that sets its rows beside each other."""
+
+from collections.abc import Iterable, Sequence
+
+from experiments.formats import NOTHING, bounds, markdown, p_value, seed_list, signed
+from experiments.runs import Compared, Table, compared_with
+from experiments.sections import PERCENT, has
+from experiments.spec import Comparison
+from experiments.statistics import ALPHA, MIN_SEEDS
+
+OUTCOMES = {
+    "val": "final val loss",
+    "best_val": "best val loss",
+    "test": "final test loss",
+    "best_test": "test loss of the best checkpoint",
+}
+CHOSEN_BY = {"test": "val", "best_test": "best_val"}  # no choice is made on the test split
+
+
+def differences(table: Table, metrics: Iterable[str] = OUTCOMES) -> str:
+    """Every comparison of the table, in the final and the best loss, of val and then of test."""
+    text = (
+        "Row minus the other, seed by seed: below zero, the row is better. Rows of one seed share "
+        "batches and, where shapes agree, initial weights; all share the windows. Intervals are "
+        f"{PERCENT}, Student's t; p is the paired t test's, Holm-corrected over its table. *Lower* "
+        f"and *higher* are said only from {MIN_SEEDS} shared seeds on, where the interval leaves "
+        f"out zero and p is below {ALPHA:.2f}."
+    )
+    parts = [f"## Paired differences\n\n{text}"]
+    for metric in (metric for metric in metrics if has(table, metric)):
+        parts += [_comparison(table, comparison, metric) for comparison in table.spec.comparisons]
+    return "\n\n".join(parts)
+
+
+def _comparison(table: Table, comparison: Comparison, metric: str) -> str:
+    chosen_by = CHOSEN_BY.get(metric, metric)
+    other, compared = compared_with(table, comparison, metric, chosen_by)
+    name = comparison.name or ("the best" if other is None else table.rows[other].row.label)
+    title = f"### {OUTCOMES[metric].capitalize()}, against {name}"
+    if other is None:
+        return f"{title}\n\nNot there yet: its rows share no finished seed to choose by."
+    texts = []
+    if comparison.best_of:
+        own = chosen_by == metric
+        labels = ", ".join(table.rows[row].row.label for row in comparison.best_of)
+        texts.append(
+            f"Chosen: **{table.rows[other].row.label}**, lowest in mean {OUTCOMES[chosen_by]} of "
+            f"{labels}." + " It was chosen on these same runs, which favours it a little." * own
+        )
+    if not compared:
+        return f"{title}\n\nNo other row to compare."
+    header = ["row", "difference", f"{PERCENT} interval", "p (Holm)", "n", "verdict"]
+    texts.append(markdown(header, [_difference_cells(one) for one in compared], left=(5,)))
+    texts += _common_seeds(compared)
+    return "\n\n".join([title, *texts])
+
+
+def _difference_cells(one: Compared) -> list[str]:
+    if one.difference is None:
+        return [one.row.row.label, NOTHING, NOTHING, NOTHING, "0", one.reading]
+    interval = one.difference.interval
+    numbers = [signed(interval.mean), bounds(interval), p_value(one.p), str(interval.n)]
+    return [one.row.row.label, *numbers, one.reading]
+
+
+def _common_seeds(compared: Sequence[Compared]) -> list[str]:
+    """Says which differences leave seeds out because the other row lacks them."""
+    partial = [
+        f"{one.row.row.label}: {seed_list(one.difference.seeds)}"
+        for one in compared
+        if one.difference is not None
+        and set(one.difference.seeds) != {*one.row.seeds, *one.other.seeds}
+    ]
+    if not partial:
+        return []
+    return [f"Over common seeds only, where one side lacks some: {'; '.join(partial)}."]

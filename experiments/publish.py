@@ -1,0 +1,197 @@
+"""A table's own runs to results/runs: `python -m experiments.publish published_nano`.
+
+The one command that writes there. It takes finished runs of the table's own rows and settings,
+names every run that it does not take, and publishes the others; it then exits with 1.
+"""
+
+import argparse
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import FAILED, UserError
+from common.files import explained, to_json, write_atomically
+from experiments.command import answer
+from experiments.formats import loss
+from experiments.mixing import check_comparable
+from experiments.records import Finished, Record, find_records, read_record, read_records
+from experiments.spec import RESULTS, RUNS, TableSpec, load_spec, table_names
+
+# Overrides that change no number of a row, or that say which row, seed and base it is.
+FREE = frozenset(
+    {"seed", "row", "table", "scale", "device", "dtype", "compile", "runs_dir", "results_dir"}
+    | {"log_every", "save_every", "fresh", "init_from", "data.cache_dir", "data.num_proc"}
+)
+FREE_GROUPS = ("tracker", "hydra")
+PLACES = frozenset({"data.paths"})  # a path on one machine: the text is held by its hash
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run that is not published, and why."""
+
+    name: str
+    why: str
+
+
+def publish(
+    spec: TableSpec, runs: Path, target: Path, replace: bool = False
+) -> tuple[list[Path], list[Refused]]:
+    """Write the records of the table's own runs under `target`; the paths, and what was refused.
+
+    Nothing is written where the table could then not be made, because its records would not mix.
+    """
+    found, refused = _own_runs(spec, runs)
+    there = {(record.row, record.seed): record for record in read_records(target)}
+    accepted = []
+    for record in found:
+        old = there.get((record.row, record.seed))
+        why = None if replace else _why_not_replace(old, record)
+        if why is None:
+            there[record.row, record.seed] = record
+            accepted.append((record, old))
+        else:
+            refused.append(Refused(record.name, why))
+    check_comparable([there[key] for key in sorted(there)], spec.scale)
+    written = []
+    for record, old in accepted:
+        path = target / record.row / f"seed{record.seed}.json"
+        with explained(path, "--out DIR"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, to_json(_with_test(record, old), indent=1) + "\n")
+        written.append(path)
+    return written, refused
+
+
+def _own_runs(spec: TableSpec, runs: Path) -> tuple[list[Finished], list[Refused]]:
+    """The runs that may be published, one of each row and seed, and the others."""
+    places = list(find_records(runs))
+    if not places:
+        raise UserError(
+            f"runs={runs} holds no record: make them with `{spec.command}`, or say with --runs "
+            "where they are"
+        )
+    candidates: dict[tuple[str, int], list[Finished]] = defaultdict(list)
+    refused = []
+    for path, name in places:
+        try:
+            record = read_record(path, name)
+        except UserError as error:
+            refused.append(Refused(str(name), str(error)))
+            continue
+        why = why_not(spec, record)
+        if why is None and isinstance(record, Finished):
+            candidates[record.row, record.seed].append(record)
+        else:
+            refused.append(Refused(record.name, why or record.status))
+    own = []
+    for twins in candidates.values():
+        if len(twins) == 1:
+            own += twins
+        else:
+            names = ", ".join(record.name for record in twins)
+            why = f"one of several runs of its row and seed ({names}): move the others away"
+            refused += [Refused(record.name, why) for record in twins]
+    return own, refused
+
+
+def why_not(spec: TableSpec, record: Record) -> str | None:
+    """Why a run is none of the table's own; None for one that is."""
+    if not isinstance(record, Finished):
+        return f"status={record.status!r}: only a finished run is a result"
+    names = [row.name for row in spec.rows]
+    if spec.scale not in (None, record.scale):
+        return f"scale={record.scale!r} is not the table's {spec.scale!r}"
+    if record.table != spec.name:
+        return f"table={record.table!r} is not {spec.name!r}"
+    if record.row not in names:
+        return (
+            f"row={record.row!r} is not a row of the table ({', '.join(names)}): `python -m "
+            f"experiments.table {spec.name} --add DIR` shows it beside them"
+        )
+    for override in record.overrides:
+        if not _is_own(override, shlex.split(spec.command)):
+            return (
+                f"override {override!r} is not of the table's own settings (`{spec.command}`): "
+                "a run with other settings needs a table of its own"
+            )
+    return None
+
+
+def _is_own(override: str, command: Sequence[str]) -> bool:
+    key = override.partition("=")[0].lstrip("+~").partition("@")[0]
+    if key in FREE or key.split(".")[0].split("/")[0] in FREE_GROUPS:
+        return True
+    if key in PLACES:
+        return any(word.partition("=")[0] == key for word in command)
+    return override in command
+
+
+def _why_not_replace(old: Record | None, new: Finished) -> str | None:
+    if not isinstance(old, Finished):
+        return None
+    if not _equal_weights(old, new):
+        sides = f"{_losses(old)} there, {_losses(new)} here"
+        return f"its result differs from the published one ({sides}): --replace takes it"
+    if (new.finished or "") < (old.finished or ""):
+        return f"it is older ({new.finished}) than the published one ({old.finished}): --replace"
+    return None
+
+
+def _equal_weights(old: Finished, new: Finished) -> bool:
+    """Whether both ended with the same weights, as far as the losses of all windows can tell."""
+    return old.run_hash == new.run_hash and all(
+        old.metric(name) == new.metric(name) for name in ("train", "val", "best_val", "best_step")
+    )
+
+
+def _losses(record: Finished) -> str:
+    train, val = loss(record.metric("train")), loss(record.metric("val"))
+    return f"train {train}, val {val} of run {record.run_hash[:8]}"
+
+
+def _with_test(new: Finished, old: Record | None) -> Mapping[str, Any]:
+    """The new record; with the old one's test split, where it is of the same weights."""
+    if new.test is None and isinstance(old, Finished) and _equal_weights(old, new):
+        return {**new.content, "test": old.content.get("test")}
+    return new.content
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Publish; 0, 1 where a run was refused, 2 for an error that a person can put right."""
+    options = argparse.ArgumentParser(
+        prog="python -m experiments.publish",
+        description="Write the records of a table's own finished runs to results/runs.",
+    )
+    options.add_argument("table", help=f"one of {', '.join(table_names())}, or a .yaml file")
+    options.add_argument("--runs", type=Path, help="where the runs are (runs/TABLE)")
+    options.add_argument("--out", type=Path, help="where records go (results/runs/TABLE)")
+    options.add_argument(
+        "--replace", action="store_true", help="take what differs, and what is older"
+    )
+    arguments = options.parse_args(argv)
+
+    def make() -> int:
+        spec = load_spec(arguments.table)
+        written, refused = publish(
+            spec,
+            arguments.runs or RUNS / spec.name,
+            arguments.out or RESULTS / "runs" / spec.name,
+            arguments.replace,
+        )
+        for path in written:
+            print(path)
+        for run in refused:
+            print(f"not published: {run.name}: {run.why}", file=sys.stderr)
+        print(f"{len(written)} published, {len(refused)} not", file=sys.stderr)
+        return FAILED if refused else 0
+
+    return answer(make)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
