@@ -130,6 +130,8 @@ def _declare(kernels: ctypes.CDLL) -> ctypes.CDLL:
         getattr(kernels, f"softmax_minus_target_{dtype}").argtypes = [pointer] * 3 + [count] * 2
         getattr(kernels, f"gelu_forward_{dtype}").argtypes = [pointer] * 2 + [count]
         getattr(kernels, f"gelu_backward_{dtype}").argtypes = [pointer] * 3 + [count]
+        change = [ctypes.c_double, *[ctypes.c_float] * 3]
+        getattr(kernels, f"dropout_{dtype}").argtypes = [pointer] * 2 + [count, *change, seed]
         rows = [count, ctypes.c_int, seed]
         getattr(kernels, f"learned_mask_forward_{dtype}").argtypes = [pointer] * 5 + rows
         getattr(kernels, f"learned_mask_backward_{dtype}").argtypes = (

@@ -117,17 +117,16 @@ inline Floats without_future(Floats x, int r, float value) {
 // Which probabilities dropout keeps: a hash of (seed, head, key, query), the same in both passes.
 struct Dropout {
     uint64_t seed;
-    uint32_t threshold;  // of 2^32
-    float scale;         // 1 / (1 - p)
+    float scale;  // 1 / (1 - p)
     bool any;
+    KeptPairs pairs;
 
-    Dropout(double p, uint64_t seed)
-        : seed(seed), threshold((uint32_t)(p * 4294967296.0)), scale(1 / (1 - p)), any(p > 0) {}
+    Dropout(double p, uint64_t seed) : seed(seed), scale(1 / (1 - p)), any(p > 0), pairs(p) {}
 
-    // What the probabilities of one key and 16 queries are multiplied with: 0 or 1 / (1 - p).
-    Floats factors(int head, int key, int query_block) const {
-        const Words noise = random_bits(mixed(mixed(seed + head) + key), query_block * LANES);
-        return noise >= threshold ? broadcast(scale) : Floats{};
+    uint64_t of_head(int head) const { return mixed(mixed(seed) + head); }
+    // Of 16 queries, for the keys 2 * key_pair and 2 * key_pair + 1.
+    KeptPairs::Pair kept(uint64_t of_head, const Shape& s, int key_pair, int query_block) const {
+        return pairs.drawn(of_head, (uint32_t)(key_pair * s.query_blocks() + query_block) * LANES);
     }
 };
 
@@ -199,6 +198,7 @@ void forward(const Head<Type>& head, typename Type::Element* out, const Dropout&
     pack_positions<Type>(positions, s, rows);
     pack_transposed<Type>(values, s, positions);
     const float scale = 1 / sqrtf(s.width), base2 = scale * 1.44269504f;
+    const uint64_t noise = dropout.of_head(head.index);
 
     for (int i = 0; i < s.query_blocks(); i++) {
         for (int j = 0; j <= i; j++)
@@ -218,10 +218,13 @@ void forward(const Head<Type>& head, typename Type::Element* out, const Dropout&
         Floats sum[2] = {};
         for (int j = 0; j <= i; j++) {
             for (int r = 0; r < LANES; r++) {
-                Floats e = exp2(scores[j].row[r] * base2 - peak);
-                sum[r % 2] += e;
-                if (dropout.any) e *= dropout.factors(head.index, j * LANES + r, i);
-                scores[j].row[r] = e;
+                scores[j].row[r] = exp2(scores[j].row[r] * base2 - peak);
+                sum[r % 2] += scores[j].row[r];
+            }
+            for (int r = 0; r < LANES && dropout.any; r += 2) {
+                const auto kept = dropout.kept(noise, s, (j * LANES + r) / 2, i);
+                scores[j].row[r] = kept.first ? scores[j].row[r] : Floats{};
+                scores[j].row[r + 1] = kept.second ? scores[j].row[r + 1] : Floats{};
             }
             set_right<Type>(probabilities[j / M], j % M, scores[j]);
         }
@@ -229,10 +232,11 @@ void forward(const Head<Type>& head, typename Type::Element* out, const Dropout&
         const Floats inverse = 1 / (sum[0] + sum[1]);
         head.peak(i) = peak;
         head.inverse_sum(i) = inverse;
+        const Floats factor = inverse * dropout.scale;
         for (int c = 0; c < channels; c++) {
             Block sums;
             multiply<Type>(sums, values + c, channels, probabilities, 1, i / M + 1);
-            for (int r = 0; r < LANES; r++) sums.row[r] *= inverse;
+            for (int r = 0; r < LANES; r++) sums.row[r] *= factor;
             transpose((Words*)sums.row);
             write<Type>(out + head.out_offset(), head.out_stride(), s, i, c, (Words*)sums.row);
         }
@@ -261,18 +265,22 @@ Floats row_dots(const Shape& s, const typename Type::Element* gradient,
 // queries i. What dropout left of the probabilities stays in `p`.
 template <class Type>
 inline void softmax_backward(Block& p, Block& ds, const Head<Type>& head, const Dropout& dropout,
-                             float base2, int i, int j, Floats dot) {
+                             uint64_t noise, float base2, int i, int j, Floats dot) {
     const Floats peak = head.peak(i), inverse = head.inverse_sum(i);
-    for (int r = 0; r < LANES; r++) {
-        Floats probability = exp2(p.row[r] * base2 - peak) * inverse, grad = ds.row[r];
+    const auto step = [&](int r, Floats factor) WORK {
+        Floats probability = exp2(p.row[r] * base2 - peak) * inverse;
         if (i == j) probability = without_future(probability, r, 0);
-        p.row[r] = probability;
-        if (dropout.any) {
-            const Floats factor = dropout.factors(head.index, j * LANES + r, i);
-            p.row[r] *= factor;
-            grad *= factor;
-        }
-        ds.row[r] = probability * (grad - dot);
+        p.row[r] = probability * factor;
+        ds.row[r] = probability * (ds.row[r] * factor - dot);
+    };
+    if (!dropout.any) {
+        for (int r = 0; r < LANES; r++) step(r, broadcast(1));
+        return;
+    }
+    for (int r = 0; r < LANES; r += 2) {
+        const auto kept = dropout.kept(noise, head.s, (j * LANES + r) / 2, i);
+        step(r, kept.first ? broadcast(dropout.scale) : Floats{});
+        step(r + 1, kept.second ? broadcast(dropout.scale) : Floats{});
     }
 }
 
@@ -311,6 +319,7 @@ void backward(const Head<Type>& head, const typename Type::Element* out,
     for (int i = 0; i < s.query_blocks(); i++)
         dots[i] = row_dots<Type>(s, gradient + out_offset, out + out_offset, out_stride, i);
     const float scale = 1 / sqrtf(s.width), base2 = scale * 1.44269504f;
+    const uint64_t noise = dropout.of_head(head.index);
 
     for (int key_tile = 0; key_tile < tiles; key_tile++) {
         for (int query_tile = key_tile; query_tile < tiles; query_tile++) {
@@ -330,7 +339,8 @@ void backward(const Head<Type>& head, const typename Type::Element* out,
                 for (int b = 0; b < M; b++) {
                     const int i = query_tile * M + b, j = key_tile * M + a;
                     if (j <= i && i < s.query_blocks())
-                        softmax_backward(p[a][b], ds[a][b], head, dropout, base2, i, j, dots[i]);
+                        softmax_backward(p[a][b], ds[a][b], head, dropout, noise, base2, i, j,
+                                         dots[i]);
                     const int at = a * tiles + query_tile;
                     set_left<Type>(p_left[at], b, p[a][b]);
                     set_left<Type>(ds_left[at], b, ds[a][b]);

@@ -286,4 +286,19 @@ inline Floats uniform(uint64_t key, int64_t i) {
     return __builtin_convertvector(random_bits(key, (uint32_t)i) >> 8, Floats) * 0x1p-24f;
 }
 
+// Which elements dropout keeps, by 16 bits of noise each: two for one hash, and the rate is the nearest
+// of 65,536 steps to p.
+struct KeptPairs {
+    uint32_t n_dropped;
+    struct Pair {
+        Ints first, second;  // 16 lanes each: -1 where kept, else 0
+    };
+
+    explicit KeptPairs(double p) : n_dropped((uint32_t)(p * 65536 + 0.5)) {}
+    Pair drawn(uint64_t key, uint32_t first) const {
+        const Words noise = random_bits(key, first);
+        return {(noise & 0xffff) >= n_dropped, (noise >> 16) >= n_dropped};
+    }
+};
+
 }  // namespace

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ops.dropout import dropout
+from ops.masking import dropout
 
 N = 400_000
 
