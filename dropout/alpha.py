@@ -1,12 +1,11 @@
 """Alpha dropout: elements, for self-normalising networks."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
-from dropout.base import DropoutOutput, Site
+from dropout.base import DropoutOutput, Site, passed
 from dropout.checks import HEADS, STREAM, check_p, check_slot
+from ops import masking
 
 # SELU saturates at -S, the product of its two constants, 1.0507 * 1.6733.
 S = 1.7580993408473766
@@ -22,17 +21,13 @@ def check_selu(kind: str, site: Site) -> None:
         )
 
 
-def alpha_output(hidden: Tensor, ones: Tensor, p: float, return_mask: bool) -> DropoutOutput:
-    """What torch's alpha dropout of rate p makes of `hidden`, known what it made of `ones`.
+def affine(p: float) -> dict[str, float]:
+    """Of alpha dropout at rate p: y = scale x + shift where kept, `dropped` elsewhere.
 
-    y = a x + a S p where kept, a S (p - 1) where dropped, a = ((1 - p) (1 + p S^2))^(-1/2): at x = 1
-    positive where kept and negative where dropped (0 at p = 1), so `ones`, of any shape that
-    broadcasts against `hidden`, tells which.
+    scale = a = ((1 - p) (1 + p S^2))^(-1/2), shift = a S p, dropped = a S (p - 1); all 0 at p = 1.
     """
-    kept = ones > 0
     a = ((1 - p) * (1 + p * S**2)) ** -0.5 if p < 1 else 0.0
-    mask = kept.to(hidden.dtype) if return_mask else None
-    return DropoutOutput(torch.where(kept, hidden * a + a * S * p, ones), mask=mask)
+    return {"scale": a, "shift": a * S * p, "dropped": a * S * (p - 1)}
 
 
 class AlphaDropout(nn.Module):
@@ -56,9 +51,10 @@ class AlphaDropout(nn.Module):
     def forward(
         self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
     ) -> DropoutOutput:
-        p = self.p if self.training else 0.0
-        ones = F.alpha_dropout(torch.ones_like(hidden), p, self.training)
-        return alpha_output(hidden, ones, p, return_mask)
+        if not self.training:
+            return passed(hidden, return_mask)
+        out, mask = masking.drop_to(hidden, self.p, **affine(self.p), return_mask=return_mask)
+        return DropoutOutput(out, mask=mask)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -33,10 +33,10 @@ def check_slot(kind: str, site: Site, slots: tuple[str, ...], why: str) -> None:
         )
 
 
-def check_rank(kind: str, hidden: Tensor, rank: int, shape: str) -> None:
-    """A ValueError unless `hidden` has `rank` dimensions, or one fewer: no batch."""
-    if hidden.dim() not in (rank, rank - 1):
+def check_rank(kind: str, hidden: Tensor, layout: tuple[str, ...]) -> None:
+    """A ValueError unless `hidden` has the axes of `layout`, or all but the first: no batch."""
+    if hidden.dim() not in (len(layout), len(layout) - 1):
         raise UserError(
             f"hidden.shape={tuple(hidden.shape)} does not fit {kind} dropout: "
-            f"it must be {shape}, or the same without B"
+            f"it must be ({', '.join(layout)}), or the same without B"
         )

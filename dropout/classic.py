@@ -1,11 +1,10 @@
 """Classic dropout: the original, which scales in evaluation."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dropout.base import DropoutOutput, Site
+from dropout.base import DropoutOutput, Site, passed
 from dropout.checks import HEADS, STREAM, check_p, check_slot
+from ops import masking
 
 
 class ClassicDropout(nn.Module):
@@ -28,10 +27,12 @@ class ClassicDropout(nn.Module):
     def forward(
         self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
     ) -> DropoutOutput:
-        # Only what is zero counts: the same elements that torch's inverted dropout would drop.
-        mask = (F.dropout(torch.ones_like(hidden), self.p, self.training) > 0).to(hidden.dtype)
-        scale = mask if self.training else 1 - self.p
-        return DropoutOutput(hidden * scale, mask=mask if return_mask else None)
+        if not self.training:
+            return passed(hidden * (1 - self.p), return_mask)
+        out, mask = masking.drop_to(
+            hidden, self.p, scale=1.0, shift=0.0, dropped=0.0, return_mask=return_mask
+        )
+        return DropoutOutput(out, mask=mask)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -1,10 +1,11 @@
 """Feature alpha dropout: channels, for self-normalising networks."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dropout.alpha import alpha_output, check_selu
-from dropout.base import DropoutOutput, Site
+from dropout.alpha import affine, check_selu
+from dropout.base import DropoutOutput, Site, passed
 from dropout.checks import STREAM, check_p, check_rank, check_slot
 
 
@@ -29,13 +30,13 @@ class FeatureAlphaDropout(nn.Module):
     def forward(
         self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
     ) -> DropoutOutput:
-        check_rank("feature_alpha", hidden, 3, "(B, T, C)")
-        p = self.p if self.training else 0.0
-        # torch takes axes 0 and 1 for sample and channel, so one window gets a batch of one.
-        batch, width = hidden.shape[:-2], hidden.shape[-1]
-        ones = hidden.new_ones(*(batch or (1,)), width, 1)
-        ones = F.feature_alpha_dropout(ones, p, self.training).view(*batch, 1, width)
-        return alpha_output(hidden, ones, p, return_mask)
+        check_rank("feature_alpha", hidden, ("B", "T", "C"))
+        if not self.training:
+            return passed(hidden, return_mask)
+        channels = hidden.new_ones(*hidden.shape[:-2], 1, hidden.shape[-1])
+        kept, y = F.dropout(channels, self.p) > 0, affine(self.p)
+        out = torch.where(kept, hidden * y["scale"] + y["shift"], y["dropped"])
+        return DropoutOutput(out, mask=kept.to(hidden.dtype) if return_mask else None)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

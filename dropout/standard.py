@@ -29,9 +29,7 @@ class StandardDropout(nn.Module):
     def forward(
         self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
     ) -> DropoutOutput:
-        if not self.training:
-            return DropoutOutput(hidden)
-        out, mask = masking.dropout(hidden, self.p, return_mask)
+        out, mask = masking.dropout(hidden, self.p if self.training else 0.0, return_mask)
         return DropoutOutput(out, mask=mask)
 
     def extra_repr(self) -> str:

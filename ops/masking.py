@@ -1,4 +1,4 @@
-"""Dropout of single elements, drawn and applied in one pass over memory each way where it is compiled."""
+"""Dropout of single elements, on a CPU drawn and applied in one compiled pass each way."""
 
 from typing import Any
 

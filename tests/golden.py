@@ -1,4 +1,4 @@
-"""Golden numbers of each preset's first step: `python -m tests.golden` writes them anew.
+"""Golden numbers of presets' first steps: `python -m tests.golden` writes them anew, for all presets.
 
 A change that moves them moves every result: regenerate the records in the same change. They are
 those without compiled kernels, which not every machine has; `tests/ops` holds the kernels to them.

@@ -15,20 +15,7 @@ from cli.config import check_config, register_schema
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-KEPT = (
-    "train.py",
-    "configs",
-    "model",
-    "dropout",
-    "ops",
-    "data",
-    "training",
-    "hydra_plugins",
-    "cli",
-    "common",
-    "tracking",
-    "tests",
-)
+LEFT_OUT = (".*", "__pycache__", "*.egg-info", "runs", "wandb")
 TINY = ("steps=2", "model.n_layer=1", "model.n_embd=16", "batch_size=4", "micro_batch_size=4",
         "evaluate.windows=4", "evaluate.final_windows=4", "tracker=none", "data.max_bytes=400000",
         "data.max_train_tokens=20000")  # fmt: skip
@@ -41,25 +28,48 @@ def recipe_files() -> dict[str, str]:
     return {path: re.sub(f"(?m)^{indent}", "", text) + "\n" for path, indent, text in found}
 
 
-def test_the_recipe_for_a_new_dropout_trains_two_steps(tmp_path: Path) -> None:
-    for name in KEPT:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, tmp_path)
+@pytest.fixture
+def followed(tmp_path: Path) -> Path:
+    """A copy of the repository in which the recipe has been followed."""
+    copy = tmp_path / "repository"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
     files = recipe_files()
-    assert set(files) == {"dropout/shared.py", "configs/dropout/slot/shared.yaml"}
+    assert set(files) == {
+        "dropout/shared.py",
+        "configs/dropout/slot/shared.yaml",
+        "tests/dropout/test_shared.py",
+    }
     for path, text in files.items():
-        (tmp_path / path).write_text(text, encoding="utf-8")
-    (command,) = re.findall(r"`(python train\.py dropout/slot@\S+=shared [^`]+)`", README)
-    arguments = [sys.executable, *shlex.split(command)[1:], *TINY]
-    cache = f"data.cache_dir={ROOT / '.cache/tokens'}"
+        (copy / path).write_text(text, encoding="utf-8")
+    return copy
+
+
+def run(directory: Path, *arguments: str) -> str:
+    """What Python prints when it is run there; it must not fail."""
     done = subprocess.run(
-        [*arguments, cache], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, timeout=250
     )
-    assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("runs/nano/learned/seed1-*/summary.json"))) == 1
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_recipe_for_a_new_dropout_trains_two_steps(followed: Path) -> None:
+    (command,) = re.findall(r"`(python train\.py dropout/slot@\S+=shared [^`]+)`", README)
+    run(followed, *shlex.split(command)[1:], *TINY, f"data.cache_dir={ROOT / '.cache/tokens'}")
+    assert len(list(followed.glob("runs/nano/learned/seed1-*/summary.json"))) == 1
+
+
+def test_three_files_are_held_to_the_laws_and_the_whole_suite_still_collects(
+    followed: Path,
+) -> None:
+    """In one go: all is collected, and of it the laws of the new kind are run."""
+    said = run(followed, "-m", "pytest", "-q", "-k", "test_laws and shared")
+    assert int(re.findall(r"(\d+) passed", said)[0]) > 50
+
+
+@pytest.mark.slow
+def test_with_the_three_files_every_test_of_the_dropouts_passes(followed: Path) -> None:
+    run(followed, "-m", "pytest", "-q", "tests/dropout")
 
 
 def commands() -> list[str]:

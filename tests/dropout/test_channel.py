@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from dropout.base import Site
 from dropout.channel import ChannelDropout
+from tests.dropout.laws import STREAM, Law
+
+LAW = Law(STREAM, "BC")
 
 
 def locked_dropout(x: Tensor, p: float) -> Tensor:

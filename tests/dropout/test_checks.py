@@ -19,11 +19,12 @@ def test_p_that_is_no_probability_is_named(p: object) -> None:
 
 
 def test_a_wrong_rank_is_named_with_the_shape_that_fits() -> None:
-    check_rank("head", torch.zeros(2, 3, 4, 5), 4, "(B, T, n_head, head_size)")
-    check_rank("head", torch.zeros(3, 4, 5), 4, "(B, T, n_head, head_size)")
+    layout = ("B", "T", "n_head", "head_size")
+    check_rank("head", torch.zeros(2, 3, 4, 5), layout)
+    check_rank("head", torch.zeros(3, 4, 5), layout)
     message = (
         "hidden.shape=(3, 4) does not fit head dropout: "
         "it must be (B, T, n_head, head_size), or the same without B"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        check_rank("head", torch.zeros(3, 4), 4, "(B, T, n_head, head_size)")
+        check_rank("head", torch.zeros(3, 4), layout)

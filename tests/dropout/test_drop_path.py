@@ -8,6 +8,9 @@ from torch import nn
 
 from dropout.base import Site
 from dropout.drop_path import DropPath
+from tests.dropout.laws import Law
+
+LAW = Law(("residual_attention", "residual_mlp"), "B")
 
 
 @pytest.mark.parametrize("shape", [(9, 6, 8), (9, 8), (9,)])

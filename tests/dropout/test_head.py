@@ -8,6 +8,9 @@ from torch import nn
 
 from dropout.base import Site
 from dropout.head import HeadDropout
+from tests.dropout.laws import HEADS, Law
+
+LAW = Law(HEADS, "BH")
 
 
 def test_equals_torch_with_heads_as_channels(make_site: Callable[..., Site]) -> None:

@@ -1,14 +1,13 @@
 """Laws that every kind of dropout keeps: each file in configs/dropout/slot, at every slot it fits.
 
-A kind states its law in LAWS: where it fits, which axes its mask varies along, and what becomes of
-the kept and the dropped.
+What a kind promises stands as LAW in its own test file; `laws.py` says how.
 """
 
+import importlib
 import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import hydra
 import pytest
@@ -17,61 +16,33 @@ from torch import Tensor, nn
 
 from dropout.base import DropoutOutput, Site
 from ops import native
+from tests.dropout.laws import EVERY, HEADS, Law
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 KINDS = sorted(path.stem for path in (CONFIGS / "dropout" / "slot").glob("*.yaml"))
 
-STREAM = ("embedding", "attention_output", "mlp_hidden", "mlp_output")
-STREAM += ("residual_attention", "residual_mlp")
-HEADS = ("attention_heads",)
-EVERY = (*STREAM, *HEADS, "attention")
-P, S = 0.3, 1.7580993408473766
+P = 0.3
 B, T = 16, 6
 
 
-class Law(NamedTuple):
-    """`axes` that the mask varies along: of BTC in a stream, of BTHC with heads; None: no mask.
-
-    `output(x, mask, p)` is what training makes of x, `evaluated(x, p)` what evaluation does.
-    """
-
-    slots: tuple[str, ...]
-    axes: str | None
-    output: Callable[[Tensor, Tensor, float], Tensor]
-    evaluated: Callable[[Tensor, float], Tensor] | None = lambda x, p: x
+@cache
+def factory(kind: str) -> Callable[..., nn.Module]:
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose(overrides=[f"+dropout/slot@slot={kind}", f"+dropout.p={P}"])
+        return hydra.utils.instantiate(cfg)["slot"]
 
 
-def inverted(x: Tensor, mask: Tensor, p: float) -> Tensor:
-    return x * mask / (1 - p) if p < 1 else x * 0
+@cache
+def law_of(kind: str) -> Law:
+    """What the test file of the kind's class says of it: dropout/shared.py, test_shared.py."""
+    name = factory(kind).func.__module__.rpartition(".")[2]  # type: ignore[attr-defined]
+    try:
+        return importlib.import_module(f"tests.dropout.test_{name}").LAW
+    except (ImportError, AttributeError) as error:
+        raise AssertionError(f"tests/dropout/test_{name}.py must state {kind}'s LAW") from error
 
 
-def select(x: Tensor, mask: Tensor, p: float) -> Tensor:
-    return x * mask
-
-
-def affine(x: Tensor, mask: Tensor, p: float) -> Tensor:
-    if p == 1:
-        return x * 0
-    a = ((1 - p) * (1 + p * S**2)) ** -0.5
-    return a * (x * mask - S * (1 - mask)) + a * S * p
-
-
-LAWS = {
-    "none": Law(EVERY, None, lambda x, mask, p: x),
-    "standard": Law(EVERY, "BTHC", inverted),
-    "inspectable": Law(STREAM + HEADS, "BTHC", inverted),
-    "classic": Law(STREAM + HEADS, "BTHC", select, lambda x, p: x * (1 - p)),
-    "channel": Law(STREAM, "BC", inverted),
-    "locked": Law(STREAM, "BC", inverted),
-    "token": Law(STREAM, "BT", inverted),
-    "head": Law(HEADS, "BH", inverted),
-    "layer_group": Law(HEADS, "BH", inverted),
-    "drop_path": Law(("residual_attention", "residual_mlp"), "B", inverted),
-    "alpha": Law(STREAM + HEADS, "BTHC", affine),
-    "feature_alpha": Law(STREAM, "BC", affine),
-    "learned": Law(STREAM, "BTHC", select, None),
-    "learned_fourier": Law(STREAM, "BTHC", select, None),
-}
+LAWS = {kind: law_of(kind) for kind in KINDS}
 RANDOM = [kind for kind, law in LAWS.items() if law.axes and law.evaluated]
 LEARNED = [kind for kind, law in LAWS.items() if law.evaluated is None]
 
@@ -93,21 +64,13 @@ def forms(kinds: list[str]) -> list[tuple[str, str]]:
     return list(distinct.values())
 
 
-@cache
-def factory(kind: str) -> Callable[..., nn.Module]:
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = hydra.compose(overrides=[f"+dropout/slot@slot={kind}", f"+dropout.p={P}"])
-        return hydra.utils.instantiate(cfg)["slot"]
-
-
 @pytest.fixture
 def build(make_site: Callable[..., Site]) -> Callable[..., nn.Module]:
     """A module of a kind at a slot, training, with weights that make a soft mask worth testing."""
 
     def make(kind: str, slot: str, **options: object) -> nn.Module:
-        activation = "selu" if "alpha" in kind else "gelu"
         torch.manual_seed(0)
-        module = factory(kind)(make_site(slot, activation=activation), **options)
+        module = factory(kind)(make_site(slot, activation=LAWS[kind].activation), **options)
         for parameter in module.parameters():
             nn.init.normal_(parameter)
         return module.train()
@@ -118,10 +81,6 @@ def build(make_site: Callable[..., Site]) -> Callable[..., nn.Module]:
 def call(module: nn.Module, hidden: Tensor, seed: int = 2, mask: bool = True) -> DropoutOutput:
     torch.manual_seed(seed)
     return module(hidden, return_mask=mask)
-
-
-def test_every_slot_file_states_its_law() -> None:
-    assert sorted(LAWS) == KINDS, "a new kind of dropout states its law in LAWS above"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,8 +136,7 @@ def test_mask_varies_along_its_axes_and_no_other(
 def test_drops_at_its_rate(kind: str, slot: str, build: Callable[..., nn.Module]) -> None:
     hidden, module = hidden_at(slot, batch=128), build(kind, slot)
     mask = torch.stack([call(module, hidden, seed).mask for seed in range(8)])
-    # Independent draws: what the mask holds, but for the heads that a group shares.
-    draws = mask.numel() / (2 if kind == "layer_group" else 1)
+    draws = mask.numel() / LAWS[kind].sharing
     sigma = math.sqrt(P * (1 - P) / draws)
     assert abs(1 - mask.mean().item() - P) < 4 * sigma
 
@@ -232,6 +190,7 @@ def test_evaluation_is_deterministic(kind: str, slot: str, build: Callable[..., 
     evaluated = LAWS[kind].evaluated
     if evaluated is not None:
         torch.testing.assert_close(out.hidden, evaluated(hidden, P), rtol=0, atol=0)
+        assert (out.mask is None) == (LAWS[kind].axes is None)
         assert out.mask is None or bool((out.mask == 1).all())
     else:
         assert torch.equal(out.mask, (out.soft_mask >= 0.5).float())

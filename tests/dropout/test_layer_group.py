@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from dropout.base import Site
 from dropout.head import HeadDropout
 from dropout.layer_group import LayerGroupDropout
+from tests.dropout.laws import HEADS, Law
+
+LAW = Law(HEADS, "BH", sharing=2)
 
 
 def stack(hidden: Tensor, groups: int) -> Tensor:

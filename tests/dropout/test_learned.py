@@ -11,6 +11,9 @@ from dropout.base import Site
 from dropout.learned import LearnedDropout
 from dropout.penalties import MaskPenalty
 from dropout.rounding import SigmoidRounding, StochasticRounding
+from tests.dropout.laws import STREAM, Law, select
+
+LAW = Law(STREAM, output=select, evaluated=None)
 
 B, T, C, H = 3, 6, 8, 4
 

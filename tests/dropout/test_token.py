@@ -8,6 +8,9 @@ from torch import nn
 
 from dropout.base import Site
 from dropout.token import TokenDropout
+from tests.dropout.laws import STREAM, Law
+
+LAW = Law(STREAM, "BT")
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 8), (6, 8)])

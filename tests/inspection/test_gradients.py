@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dropout.base import Site
-from dropout.inspectable import InspectableDropout
+from dropout.standard import StandardDropout
 from inspection.gradients import UnitGradients, unit_gradients, updates
 
 KEY = "block1/mlp_output"
@@ -15,7 +15,7 @@ def test_the_lectures_closed_form_is_autograds_gradient(p):
     """dL/dW1 = ((y_hat - y)^T W2 F') outer x^T for L = |y_hat - y|^2 / 2; F' takes the mask in."""
     torch.manual_seed(0)
     site = Site("mlp_hidden", 0, 1, 10, 10, 1, 1, "gelu")
-    dropout = InspectableDropout(site, p=p)
+    dropout = StandardDropout(site, p=p)
     first, second = nn.Linear(5, 10).double(), nn.Linear(10, 3).double()
     x, y = torch.randn(5).double(), torch.randn(3).double()
     before = first(x)

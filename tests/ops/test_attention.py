@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ops import native
-from ops.attention import causal_attention
+from ops.attention import _dropped, causal_attention
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no compiler here")
 
@@ -202,3 +202,17 @@ def test_torchs_default_dtype_changes_nothing(dtype):
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(a.equal(b) for a, b in zip(got, expected, strict=True))
+
+
+def test_plain_attention_drops_at_the_rate_and_independently():
+    """Four neighbours come of one 64-bit number: no pair of them may lean together."""
+    torch.manual_seed(0)
+    n, p = 400_000, 0.5
+    out = _dropped(torch.ones(n // 4, 4), p)
+    assert out.unique().tolist() == [0, 2] and _dropped(out, 0.0) is out
+    kept = (out > 0).double()
+    correlation = torch.corrcoef(kept.T) - torch.eye(4)
+    assert correlation.abs().max() < 4 / (n / 4) ** 0.5
+    assert (kept.mean(0) - p).abs().max() < 4 * 0.5 / (n / 4) ** 0.5
+    rare = _dropped(torch.ones(n), 0.93) > 0
+    assert abs(rare.double().mean() - 0.07) < 4 * (0.93 * 0.07 / n) ** 0.5 + 1 / 2**17
