@@ -1,11 +1,12 @@
 """This project's training beside a plain implementation, on a CPU.
 
-    python -m benchmarks                  # all of it, some 20 minutes, mostly compiling plain's model
-    python -m benchmarks --quick          # eager modes alone, few steps
+    python -m benchmarks                  # all of it, half an hour, mostly compiling plain's model
+    python -m benchmarks --quick          # a look: eager modes, few steps, no memory; nothing written
     python -m benchmarks --only speed
 
-Prints the tables and writes benchmarks/results/cpu.json. Ratios are taken in one run and in turns;
-absolute figures hold for this machine under its load.
+Prints the tables and writes benchmarks/results/cpu.json; on stderr it says what it does and how long
+that will take. Ratios are taken in one run and in turns; absolute figures hold for this machine under
+its load.
 """
 
 from __future__ import annotations
@@ -18,16 +19,29 @@ from typing import Any
 
 from benchmarks import preparation, start_up
 from benchmarks.contender import Spec
-from benchmarks.measure import Result, fastest, machine, markdown, matrix_peak, race
+from benchmarks.measure import (
+    Progress,
+    Result,
+    expected_s,
+    machine,
+    markdown,
+    matrix_peak,
+    race,
+)
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
 SCALES = {
     "published, 8 windows of 200": ("scale=published", "batch_size=8", "micro_batch_size=8"),
     "nano as shipped": ("scale=nano",),
 }
-BARS = {"published, 8 windows of 200": 2.0, "nano as shipped": 1.5}
-DROPOUTS = ("none", "learned")
+BARS = {"published, 8 windows of 200": 3.0, "nano as shipped": 2.5}
+STANDARD_BAR, LEARNED_BAR, MEMORY_BAR = 1.05, 1.10, 0.25
+# Plain has nn.Dropout where `standard` has its own: embeddings, attention, both branches' outputs.
+DROPOUTS = ("none", "standard", "learned")
 DTYPES = ("bfloat16", "float32")
+# Guesses, for the time left: four contenders in turns; six that take three steps of 50 windows.
+RACE_S, MEMORY_S = 75.0, 180.0
+SAYS = {"start": "how long commands take to start", "data": "preparing text, beside tiktoken"}
 SPEED_HEADER = [
     *("work", "dropout", "ours", "peak", "ours without g++"),
     *("plain with our allocator", "ratio", "plain", "ratio", "bar"),
@@ -36,50 +50,59 @@ SPEED_HEADER = [
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="eager modes alone, few steps")
+    parser.add_argument("--quick", action="store_true", help="a look: eager modes alone, few steps")
     parser.add_argument("--only", choices=("speed", "memory", "start", "data"), action="append")
     parser.add_argument("--corpus", help="a file of articles for the data part; else the sample")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="else results/cpu.json, and nowhere with --quick")
     options = parser.parse_args(arguments)
+    out = options.out or (None if options.quick else RESULTS)
+    expected = {"speed": speed_s(options.quick), "memory": MEMORY_S, "start": 60.0, "data": 30.0}
+    chosen = options.only or [name for name in expected if not (options.quick and name == "memory")]
+    progress = Progress(sum(expected[name] for name in chosen))
     parts = {
-        "speed": lambda: speed(options.quick),
-        "memory": memory,
+        "speed": lambda: speed(options.quick, progress),
+        "memory": lambda: memory(progress),
         "start": start_up.measure,
         "data": lambda: preparation.measure(options.corpus),
     }
     report: dict[str, Any] = {"machine": machine("cpu")}
-    if options.out.exists():  # a part measured alone leaves the others as they were
-        report = json.loads(options.out.read_text()) | report
-    for name in options.only or parts:
-        section = parts[name]()
-        report[name] = section
-        print(section["table"] + "\n", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    if out is not None and out.exists():  # a part measured alone leaves the others as they were
+        report = json.loads(out.read_text()) | report
+    for name in chosen:
+        if name in SAYS:
+            progress.begin(SAYS[name], expected[name])
+        report[name] = parts[name]()
+        print(report[name]["table"] + "\n", flush=True)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def speed(quick: bool) -> dict[str, Any]:
-    """Steps of ours and of plain's fastest settings, baseline and learned, in turns.
+def speed(quick: bool, progress: Progress) -> dict[str, Any]:
+    """Steps of ours and of plain's fastest settings, every dropout, in turns.
 
     Plain runs as one writes it; and again with this project's setting of the C library's allocator,
     which leaves the difference that the training code itself makes. Ours runs as it does, and again
     without its compiled kernels.
     """
     peaks = {dtype: matrix_peak("cpu", dtype) for dtype in DTYPES}
+    rounds = 3 if quick else 15
     rows, results = [], []
     for scale, overrides in SCALES.items():
-        races = []
         for dropout in DROPOUTS:
-            own = (*overrides, f"dropout={dropout}")
-            rivals = [fastest(plain_settings(own, quick, keeps), 3).spec for keeps in (False, True)]
-            ways = [Spec("ours", own), Spec("ours", own, kernels=False)]
-            races.append(race([*ways, *rivals], rounds=5 if quick else 15, steps=2))
-        for dropout, (ours, uncompiled, plain, keeping) in zip(DROPOUTS, races, strict=True):
+            own, name = (*overrides, f"dropout={dropout}"), f"{scale}, {dropout}"
+            rivals = [fastest(own, quick, keeps, name, progress) for keeps in (False, True)]
+            specs = [Spec("ours", own), Spec("ours", own, kernels=False), *rivals]
+            progress.begin(f"{name}: ours and plain's fastest in turns", RACE_S)
+            ours, uncompiled, plain, keeping = race(specs, rounds, steps=2)
             results += [ours, uncompiled, plain, keeping]
             cells = compared(ours, uncompiled, plain, keeping, peaks)
-            rows.append([scale, dropout, *cells, f"{BARS[scale]:.1f}"])
-        both = race([Spec("ours", (*overrides, f"dropout={d}")) for d in DROPOUTS], 15, steps=2)
-        rows.append([scale, "learned / none", *relative(both[1], both[0])])
+            rows.append([scale, dropout, *cells, f"{BARS[scale]:.2f}"])
+        progress.begin(f"{scale}: ours with {', '.join(DROPOUTS)} in turns", RACE_S)
+        specs = [Spec("ours", (*overrides, f"dropout={dropout}")) for dropout in DROPOUTS]
+        none, standard, learned = race(specs, rounds, steps=2)
+        rows.append([scale, "standard / none", *time_ratio(standard, none)])
+        rows.append([scale, "learned / none", *ratio_by_flops(learned, none)])
     table = markdown(SPEED_HEADER, rows)
     note = "\nours and plain in tokens/s; peak: ours, of the measured matrix product in its dtype"
     return {
@@ -87,6 +110,24 @@ def speed(quick: bool) -> dict[str, Any]:
         "matrix_peak_flops_per_s": peaks,
         "results": [result.as_dict() for result in results],
     }
+
+
+def speed_s(quick: bool) -> float:
+    """A guess at the seconds of `speed`."""
+    alone = 2 * sum(expected_s(spec) for spec in plain_settings((), quick, keeps_memory=False))
+    return len(SCALES) * (len(DROPOUTS) * (alone + RACE_S) + RACE_S)
+
+
+def fastest(
+    overrides: tuple[str, ...], quick: bool, keeps_memory: bool, name: str, progress: Progress
+) -> Spec:
+    """The quickest of plain's settings, each alone in memory."""
+    results = []
+    for spec in plain_settings(overrides, quick, keeps_memory):
+        allocator = " with our allocator" if keeps_memory else ""
+        progress.begin(f"{name}: plain {spec.settings}{allocator}", expected_s(spec))
+        results += race([spec], rounds=3)
+    return min(results, key=lambda result: result.step_s).spec
 
 
 def plain_settings(overrides: tuple[str, ...], quick: bool, keeps_memory: bool) -> list[Spec]:
@@ -113,25 +154,35 @@ def compared(
     return tuple(cells)
 
 
-def relative(learned: Result, none: Result) -> list[str]:
-    """Cells of learned against baseline: ratio of times over ratio of FLOPs."""
+def time_ratio(standard: Result, none: Result) -> list[str]:
+    """Cells of standard against none: what its noise costs, since the products are the same."""
+    ratio = f"{none.tokens_per_s / standard.tokens_per_s:.2f}"
+    return [f"time {ratio}", *[""] * 5, ratio, f"{STANDARD_BAR:.2f}"]
+
+
+def ratio_by_flops(learned: Result, none: Result) -> list[str]:
+    """Cells of learned against none: ratio of times over ratio of FLOPs."""
     time = none.tokens_per_s / learned.tokens_per_s
     flops = learned.facts["flops_per_token"] / none.facts["flops_per_token"]
     cells = [f"time {time:.2f}", f"FLOPs {flops:.2f}"]
-    return [*cells, *[""] * 4, f"{time / flops:.2f}", "1.10"]
+    return [*cells, *[""] * 4, f"{time / flops:.2f}", f"{LEARNED_BAR:.2f}"]
 
 
-def memory() -> dict[str, Any]:
+def memory(progress: Progress) -> dict[str, Any]:
     """Peak memory above parameters and optimizer at the published step's 50 windows."""
-    windows = ("scale=published", "batch_size=50", "micro_batch_size=50")
     rows, results = [], []
     for dropout in DROPOUTS:
-        own = (*windows, f"dropout={dropout}")
-        ours, plain = (race([Spec(kind, own)], rounds=1)[0] for kind in ("ours", "plain"))
-        results += [ours, plain]
+        own = ("scale=published", "batch_size=50", "micro_batch_size=50", f"dropout={dropout}")
+        sides = []
+        for kind in ("ours", "plain"):
+            progress.begin(f"memory at 50 windows, {dropout}: {kind}", MEMORY_S / 6)
+            sides += race([Spec(kind, own)], rounds=1)
+        ours, plain = sides
+        results += sides
         share = ours.working_bytes / plain.working_bytes
-        cells = [f"{r.working_bytes / 1e9:.2f} GB" for r in (ours, plain)]
-        rows.append(["published, 50 windows of 200", dropout, *cells, f"{share:.2f}", "0.25"])
+        cells = [f"{r.working_bytes / 1e9:.2f} GB" for r in sides]
+        bar = f"{MEMORY_BAR:.2f}"
+        rows.append(["published, 50 windows of 200", dropout, *cells, f"{share:.2f}", bar])
     header = ["work", "dropout", "ours", "plain", "ratio", "bar"]
     table = markdown(header, rows) + "\npeak resident memory above parameters and optimizer, eager"
     return {"table": table, "results": [result.as_dict() for result in results]}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,8 @@ def measure(device: str) -> dict[str, Any]:
         if time.perf_counter() - start > LIMIT_S:
             rows.append([name, "", "skipped: no time left", *[""] * (len(HEADER) - 3)])
             continue
+        gone_s = time.perf_counter() - start
+        print(f"[{gone_s:.0f} s of at most 480] {name}", file=sys.stderr, flush=True)
         new_rows, new_results = part()
         rows += new_rows
         results += [result.as_dict() for result in new_results]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -63,9 +64,39 @@ def race(specs: Sequence[Spec], rounds: int, steps: int = 1) -> list[Result]:
         ]
 
 
-def fastest(specs: Sequence[Spec], steps: int) -> Result:
-    """The quickest of some settings of one implementation, each alone in memory."""
-    return min((race([spec], rounds=steps)[0] for spec in specs), key=lambda r: r.step_s)
+class Progress:
+    """Says on stderr what is measured next, and how long all of it will still take.
+
+    `expected_s` is a guess at the whole, and each `begin` has the guess at its part. What is left of
+    the guess is taken at the pace so far, measured seconds a guessed one; so that a short first part
+    does not decide it, a tenth of the whole counts as measured and as guessed beforehand.
+    """
+
+    def __init__(self, expected_s: float) -> None:
+        self.expected_s, self._begun_s = expected_s, 0.0
+        self._start = time.monotonic()
+
+    def begin(self, what: str, expected_s: float) -> None:
+        """A part begins, and the one before has ended."""
+        gone_s = time.monotonic() - self._start
+        tenth_s = 0.1 * self.expected_s
+        pace = (gone_s + tenth_s) / (self._begun_s + tenth_s)
+        left_s = pace * max(self.expected_s - self._begun_s, expected_s)
+        print(
+            f"[{_minutes(gone_s)} gone, about {_minutes(left_s)} left] {what}",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._begun_s += expected_s
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def expected_s(spec: Spec) -> float:
+    """A guess at how long a contender takes to start and to step a little, for `Progress`."""
+    return 60.0 if spec.compiled else 12.0
 
 
 def median_time(function: Callable[[], object], repeats: int, device: str = "cpu") -> float:

@@ -25,7 +25,7 @@ def causal_attention(qkv: Tensor, n_head: int, p: float = 0.0, fused: bool | Non
         raise UserError(
             f"qkv {tuple(qkv.shape)} must be (B, T, 3 C) with C a multiple of n_head={n_head}"
         )
-    if fused is None and native.usable(qkv) and native.attends_in(qkv.dtype) and p < 1:
+    if fused is None and native.usable(qkv) and native.multiplies_in(qkv.dtype) and p < 1:
         return _NativeAttention.apply(qkv.contiguous(), n_head, p)
     query, key, value = split_heads(qkv, n_head)
     if qkv.is_cuda if fused is None else fused:

@@ -9,7 +9,9 @@ which need nothing that comes later. So the forward pass forms them chunk by chu
 chunk's logits away, as Liger Kernel does (Hsu et al. 2024, arXiv 2410.10989).
 """
 
-from collections.abc import Iterator
+import logging
+import math
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -21,10 +23,14 @@ from common.errors import UserError
 from ops import native
 from ops.linear import sums_in_float32, weight_gradient
 
-# Logits held at once. Larger chunks: fewer passes over the weight's gradient, fuller products.
+# Logits that a training step holds at once, or other tensors of as many bytes. Larger chunks: fewer
+# passes over the weight's gradient, fuller products.
 CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**29}
 # Whole tiles for tensor cores and AMX, rows of 16 bytes.
 ROWS_MULTIPLE, VOCAB_MULTIPLE, WIDTH_MULTIPLE = 32, 64, 8
+# Overwrites logits (n, V) with softmax(logits) - onehot(targets); returns the losses (n,), in nats.
+Softmax = Callable[[Tensor, Tensor], Tensor]
+log = logging.getLogger(__name__)
 
 
 def head_loss(
@@ -34,7 +40,8 @@ def head_loss(
 
     `hidden` (N, C), `weight` (V, C), `targets` (N,) int64. Products run in autocast's dtype or that
     of `hidden`; softmax and loss in float32 at least, and the weight's gradient is summed in the
-    weight's dtype. `chunk_size` counts positions; None chooses it by the device. No second
+    weight's dtype. `chunk_size` counts positions; None chooses it by the device. A GPU's softmax is
+    one compiled kernel; where nothing compiles it is torch's own, in smaller chunks. No second
     derivatives.
     """
     _check(hidden, weight, targets, chunk_size)
@@ -47,15 +54,19 @@ def head_loss(
 def token_losses(
     hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None = None
 ) -> Tensor:
-    """Cross-entropy of each position in nats, (N,), without gradients; arguments as `head_loss`."""
+    """Cross-entropy of each position in nats, (N,), without gradients; arguments as `head_loss`.
+
+    In chunks that take no more memory than those of a training step, float32 copies included, and
+    by the same kernels, which also form the gradients' part that is thrown away here.
+    """
     _check(hidden, weight, targets, chunk_size)
     inputs, table = _product_operands(hidden, weight)
-    columns = _columns(table)
+    columns, softmax_minus_target_ = _columns(table), _kernel(inputs) or _wide_softmax_minus_target_
     losses = hidden.new_empty(len(targets), dtype=_wide(inputs.dtype))
     with torch.autocast(hidden.device.type, enabled=False):
-        for rows in _chunks(inputs, table, chunk_size):
+        for rows in _chunks(inputs, table, chunk_size, softmax_minus_target_):
             logits = _logits(inputs[rows], columns, vocab=len(weight))
-            losses[rows] = F.cross_entropy(logits.to(losses.dtype), targets[rows], reduction="none")
+            losses[rows] = softmax_minus_target_(logits, targets[rows])
             del logits
     return losses
 
@@ -68,17 +79,17 @@ class _HeadLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int | None
     ) -> Tensor:
         inputs, table = _product_operands(hidden, weight)
-        columns = _columns(table)
+        columns, softmax_minus_target_ = _columns(table), _kernel(inputs) or _in_torch(inputs)
         (count, width), vocab = hidden.shape, len(weight)
         hidden_needed, weight_needed = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if hidden_needed else None
         grad_weight = None
         loss = hidden.new_zeros((), dtype=_wide(inputs.dtype))
         with torch.autocast(hidden.device.type, enabled=False):
-            for rows in _chunks(inputs, table, chunk_size):
+            for rows in _chunks(inputs, table, chunk_size, softmax_minus_target_):
                 logits = _logits(inputs[rows], columns, vocab)
-                losses = _softmax_minus_target_(logits, targets[rows])
-                if not losses.is_cuda and losses.isinf().any():
+                losses = softmax_minus_target_(logits, targets[rows])
+                if softmax_minus_target_ is _narrow_softmax_minus_target_ and losses.isinf().any():
                     losses = token_losses(hidden[rows], weight, targets[rows])
                 loss += losses.sum()
                 if grad_hidden is not None:
@@ -112,16 +123,32 @@ def _columns(table: Tensor) -> Tensor:
     return table.T.contiguous() if table.device.type == "cpu" else table.T
 
 
-def _chunks(inputs: Tensor, table: Tensor, chunk_size: int | None) -> Iterator[slice]:
-    """Slices of at most `chunk_size` positions: whole tiles, all of one length, but the last."""
-    count = len(inputs)
+def _chunks(
+    inputs: Tensor, table: Tensor, chunk_size: int | None, softmax_minus_target_: Softmax
+) -> Iterator[slice]:
+    """Slices of at most `chunk_size` positions, all of one length but the last.
+
+    By default as many as fill the memory of CHUNK_ELEMENTS, counting what the softmax holds beside.
+    """
     if chunk_size is None:
-        limit = CHUNK_ELEMENTS.get(inputs.device.type, CHUNK_ELEMENTS["cuda"]) // len(table)
-        limit = max(limit - limit % ROWS_MULTIPLE, limit % ROWS_MULTIPLE, 1)
-        chunk_size = -(-count // -(-count // limit))
-        chunk_size = min(chunk_size + -chunk_size % ROWS_MULTIPLE, limit)
-    for start in range(0, count, chunk_size):
-        yield slice(start, min(start + chunk_size, count))
+        limit = CHUNK_ELEMENTS.get(inputs.device.type, CHUNK_ELEMENTS["cuda"])
+        if softmax_minus_target_ is _wide_softmax_minus_target_:
+            narrow, wide = inputs.dtype, _wide(inputs.dtype)
+            copies = 1 if narrow == wide else 2  # the cast logits and their log-softmax
+            held = narrow.itemsize + copies * wide.itemsize
+            limit = limit * narrow.itemsize // held
+        chunk_size = _even_chunk_size(len(inputs), most=limit // len(table))
+    for start in range(0, len(inputs), chunk_size):
+        yield slice(start, min(start + chunk_size, len(inputs)))
+
+
+def _even_chunk_size(count: int, most: int) -> int:
+    """Positions a chunk, at most `most` (but one): as even as whole tiles allow."""
+    if most < ROWS_MULTIPLE:
+        return max(most, 1)
+    most -= most % ROWS_MULTIPLE
+    n_chunks = math.ceil(count / most)
+    return ROWS_MULTIPLE * math.ceil(count / n_chunks / ROWS_MULTIPLE)
 
 
 def _logits(inputs: Tensor, columns: Tensor, vocab: int) -> Tensor:
@@ -140,15 +167,23 @@ def _plus_product(total: Tensor | None, logits: Tensor, inputs: Tensor, weight: 
     return product.to(weight.dtype) if total is None else total.add_(product)
 
 
-def _softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
-    """Overwrite `logits` (n, V) with softmax(logits) - onehot(targets); return the losses (n,).
+def _kernel(inputs: Tensor) -> Softmax | None:
+    """What does it in one pass through the logits; None where it cannot be compiled."""
+    device, dtype = inputs.device.type, inputs.dtype
+    if device != "cpu":
+        return _compiled_softmax_minus_target_() if compiles_on(device) else None
+    fits = dtype in (torch.float32, torch.bfloat16) and native.usable(inputs)
+    return _native_softmax_minus_target_ if fits else None
 
-    Without the compiled kernel a CPU's loss is inf where the target's probability underflowed.
-    """
-    if logits.is_cuda:
-        return _compiled_softmax_minus_target_()(logits, targets)
-    if logits.dtype in (torch.float32, torch.bfloat16) and native.usable(logits):
-        return _native_softmax_minus_target_(logits, targets)
+
+def _in_torch(inputs: Tensor) -> Softmax:
+    """A GPU must not be asked whether a loss is inf; a CPU takes three times as long in float32."""
+    on_cpu = inputs.device.type == "cpu"
+    return _narrow_softmax_minus_target_ if on_cpu else _wide_softmax_minus_target_
+
+
+def _narrow_softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
+    """In torch, in the logits' dtype and place; inf where the target's probability underflowed."""
     torch.softmax(logits, -1, out=logits)  # each row by itself, in float32 inside
     at_target = torch.arange(len(targets)), targets  # scatter_ would walk through all of V
     probability = logits[at_target].to(_wide(logits.dtype))
@@ -167,6 +202,28 @@ def _native_softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
     if function(logits.data_ptr(), targets.data_ptr(), losses.data_ptr(), *logits.shape):
         raise MemoryError(f"no memory for the softmax of {tuple(logits.shape)} logits")
     return losses
+
+
+def _wide_softmax_minus_target_(logits: Tensor, targets: Tensor) -> Tensor:
+    """In torch, in float32 beside the logits: exact."""
+    target = targets.unsqueeze(-1)
+    log_probabilities = torch.log_softmax(logits, -1, dtype=_wide(logits.dtype))
+    losses = -log_probabilities.gather(-1, target)
+    probabilities = log_probabilities.exp_()
+    logits.copy_(probabilities.scatter_(-1, target, torch.expm1(-losses)))  # 1 - p before rounding
+    return losses.squeeze(-1)
+
+
+@cache
+def compiles_on(device: str) -> bool:
+    """Whether torch.compile works there: for a GPU it needs Triton and a C compiler. Tried once."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
+    except Exception as error:  # of torch, Triton, the compiler or the system
+        reason = str(error).strip().partition("\n")[0]
+        log.warning("without a compiled softmax, so slower: nothing compiles here (%s)", reason)
+        return False
+    return True
 
 
 @cache

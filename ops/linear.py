@@ -37,7 +37,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 def sums_in_float32(operand: torch.dtype, weight: Tensor) -> bool:
     """Whether `weight_gradient` can give the gradient of `weight` from operands of this dtype."""
     fits = operand == torch.bfloat16 and weight.dtype == torch.float32
-    return fits and native.usable(weight.detach()) and native.attends_in(torch.bfloat16)
+    return fits and native.usable(weight.detach()) and native.multiplies_in(torch.bfloat16)
 
 
 def weight_gradient(

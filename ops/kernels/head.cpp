@@ -1,5 +1,5 @@
 // The softmax of the output head and its cross-entropy on a CPU, a row at a time in cache. Called by
-// training/loss.py, which says what is computed.
+// ops/head.py, which says what is computed.
 
 #include "lanes.h"
 

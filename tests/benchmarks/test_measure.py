@@ -86,8 +86,16 @@ def test_the_cpu_table_compares_and_keeps_other_parts(in_process, monkeypatch, c
     out = tmp_path / "cpu.json"
     cpu.main(["--quick", "--only", "speed", "--out", str(out)])
     cpu.main(["--only", "start", "--out", str(out)])
-    printed = capsys.readouterr().out
-    assert "learned / none" in printed and "eager" in printed and "0.50 s" in printed
+    printed, said = capsys.readouterr()
+    assert "eager" in printed and "0.50 s" in printed
+    rows = [[cell.strip() for cell in line.split("|")] for line in printed.splitlines()]
+    bars = {row[2]: row[-2] for row in rows if row[1:2] == ["tiny"] and float(row[-3]) > 0}
+    assert bars == {
+        "none": "1.50", "standard": "1.50", "learned": "1.50",
+        "standard / none": "1.05", "learned / none": "1.10",
+    }  # fmt: skip
+    assert said.count(" gone, about ") == 3 * (2 * 2 + 1) + 1 + 1
+    assert "tiny, standard: plain eager bfloat16 with our allocator" in said
     assert '"speed"' in out.read_text() and '"start"' in out.read_text()
 
 
@@ -130,3 +138,26 @@ def test_markdown_lines_up():
         "| -- | --- |",
         "| xx | y   |",
     ]
+
+
+def test_progress_learns_the_pace(monkeypatch, capsys):
+    clock = iter([0.0, 0.0, 100.0, 200.0, 400.0])
+    monkeypatch.setattr(measure.time, "monotonic", lambda: next(clock))
+    progress = measure.Progress(200)
+    for what, seconds in [("a", 50), ("b", 50), ("c", 100), ("late", 60)]:
+        progress.begin(what, seconds)
+    assert capsys.readouterr().err.splitlines() == [
+        "[0:00 gone, about 3:20 left] a",
+        "[1:40 gone, about 4:17 left] b",  # 120 s for 70 guessed, and 150 left
+        "[3:20 gone, about 3:03 left] c",
+        "[6:40 gone, about 1:54 left] late",
+    ]
+
+
+def test_a_quick_look_leaves_the_results_alone(in_process, monkeypatch, tmp_path):
+    monkeypatch.setattr(cpu, "SCALES", {"tiny": TINY})
+    monkeypatch.setattr(cpu, "BARS", {"tiny": 1.5})
+    monkeypatch.setattr(cpu, "matrix_peak", lambda device, dtype: 1e12)
+    monkeypatch.setattr(cpu, "RESULTS", tmp_path / "cpu.json")
+    cpu.main(["--quick", "--only", "speed"])
+    assert not (tmp_path / "cpu.json").exists()

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks.contender import Spec, Stepper, compose_config
 from benchmarks.plain import PlainConfig, PlainGPT, PlainTrainer, load_weights
 from data.batches import Batches
+from dropout.standard import StandardDropout
 from ops import native
 from ops.head import head_loss
 from training.state import build_model
@@ -118,3 +120,25 @@ def test_a_hundred_learned_steps_by_the_kernels_and_by_their_parts(
     assert compiled[-1] < 0.7 * compiled[0]
     assert not compiled.equal(parts)
     assert (compiled - parts).abs().max() < tolerance * compiled[0]
+
+
+def test_plain_drops_where_the_standard_preset_does(monkeypatch, tmp_path: Path):
+    """The embeddings' sum, attention's probabilities, and the outputs of attention and MLP."""
+    overrides = (*SMALL, *STEP, "micro_batch_size=6", "dropout=standard", "dropout.p=0.2")
+    model = build_model(compose_config(Spec("ours", overrides, "float32")))
+    places = [module.p for module in model.modules() if isinstance(module, StandardDropout)]
+    stepper, rates = Stepper(Spec("plain", overrides, "float32"), tmp_path), []
+    dropout, attention = F.dropout, F.scaled_dot_product_attention
+
+    def noted(x, p, *rest):
+        rates.append(p)
+        return dropout(x, p, *rest)
+
+    def noted_attention(*qkv, dropout_p, **options):
+        rates.append(dropout_p)
+        return attention(*qkv, dropout_p=dropout_p, **options)
+
+    monkeypatch.setattr(F, "dropout", noted)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", noted_attention)
+    stepper.reply(1)
+    assert places == rates == [0.2] * (1 + 2 * 3)

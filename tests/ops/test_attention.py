@@ -16,7 +16,7 @@ DTYPES = [
     torch.float32,
     pytest.param(
         torch.bfloat16,
-        marks=pytest.mark.skipif(not native.attends_in(torch.bfloat16), reason="no AMX here"),
+        marks=pytest.mark.skipif(not native.multiplies_in(torch.bfloat16), reason="no AMX here"),
     ),
 ]
 

@@ -142,14 +142,88 @@ def test_token_losses(shape):
 def test_default_chunks_bound_the_logits(monkeypatch, count, limit, chunks):
     """At most CHUNK_ELEMENTS logits at a time, in whole tiles where that allows them."""
     hidden, weight, targets = inputs((count, 8, 64))
-    seen = []
-    original = loss_module._logits
+    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", limit * 64)
+    seen = chunk_sizes(monkeypatch)
+    head_loss(hidden, weight, targets)
+    assert seen == chunks
+
+
+def chunk_sizes(monkeypatch) -> list[int]:
+    """A list that will have the positions of every chunk."""
+    seen, original = [], loss_module._logits
     monkeypatch.setattr(
         loss_module, "_logits", lambda x, *a, **k: seen.append(len(x)) or original(x, *a, **k)
     )
-    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", limit * 64)
-    head_loss(hidden, weight, targets)
-    assert seen == chunks
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bytes_beside"),
+    [(torch.bfloat16, 4 + 4), (torch.float32, 4), (torch.float64, 8)],
+    ids=str,
+)
+def test_evaluation_holds_no_more_than_a_training_step(monkeypatch, way, dtype, bytes_beside):
+    """Counting, where no kernel does it in place, the cast logits and their log-softmax."""
+    hidden, weight, targets = (t.detach() for t in inputs((2976, 8, 64), dtype))
+    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", 1000 * 64)
+    seen = chunk_sizes(monkeypatch)
+    head_loss(hidden.requires_grad_(), weight, targets)
+    training = max(seen) * dtype.itemsize
+    assert max(seen) == 992 and sum(seen) == 2976
+    seen.clear()
+    token_losses(hidden, weight, targets)
+    assert sum(seen) == 2976
+    in_place = way == "compiled" and dtype != torch.float64
+    held = max(seen) * (dtype.itemsize + (0 if in_place else bytes_beside))
+    assert training / 2 < held <= 1000 * dtype.itemsize
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_a_device_without_a_compiler_takes_torch_in_float32(monkeypatch, dtype):
+    """As a GPU does; the values and gradients of F.cross_entropy, to the rounding of its own."""
+    monkeypatch.setattr(loss_module, "_kernel", lambda inputs: None)
+    monkeypatch.setattr(loss_module, "_in_torch", lambda _: loss_module._wide_softmax_minus_target_)
+    hidden, weight, targets = inputs((70, 16, 200), dtype)
+    exact = [t.detach().double().requires_grad_() for t in (hidden, weight)]
+    ours, reference = head_loss(hidden, weight, targets, 32), full(*exact, targets)
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float64: 1e-12}[dtype]
+    assert ours.item() == pytest.approx(reference.item(), rel=tolerance)
+    wanted = gradients(reference, *exact)
+    for got, want in zip(gradients(ours, hidden, weight), wanted, strict=True):
+        assert (got.double() - want).norm() <= tolerance * want.norm()
+    losses = token_losses(hidden, weight, targets)
+    torch.testing.assert_close(losses.mean(), ours.detach())
+
+
+def test_torch_in_float32_is_exact_where_a_probability_is_near_0_or_1():
+    logits = torch.tensor([[30.0, 0.0, 0.0], [0.0, 200.0, 0.0]])
+    losses = loss_module._wide_softmax_minus_target_(logits, torch.tensor([0, 0]))
+    assert losses.tolist() == pytest.approx([2 * math.exp(-30), 200], rel=1e-6)
+    assert logits[0].tolist() == pytest.approx(
+        [-2 * math.exp(-30), math.exp(-30), math.exp(-30)], rel=1e-6
+    )
+    assert logits[1].tolist() == pytest.approx([-1, 1, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_whether_a_compiler_works_is_tried_once(monkeypatch, caplog, works):
+    tried = []
+
+    def compile_(function, **_):
+        tried.append(function)
+        return function if works else broken
+
+    def broken(_):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one")
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    loss_module.compiles_on.cache_clear()
+    assert [loss_module.compiles_on("cpu") for _ in range(2)] == [works] * 2
+    loss_module.compiles_on.cache_clear()
+    assert len(tried) == 1
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == (not works)
+    assert all("nothing compiles here (Failed to find C compiler.)" in line for line in said)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ops.gelu import gelu, gelu_linear
 from ops.linear import Linear, linear, weight_gradient
 
 needs_kernel = pytest.mark.skipif(
-    not native.attends_in(torch.bfloat16), reason="no compiler, or no AMX, here"
+    not native.multiplies_in(torch.bfloat16), reason="no compiler, or no AMX, here"
 )
 
 
@@ -72,7 +72,7 @@ def test_values_and_gradients_under_autocast(way, dtype):
     assert (out.dtype, by_x.dtype, by_weight.dtype) == (torch.bfloat16, dtype, torch.float32)
     torch.testing.assert_close(out.double(), exact, rtol=0.01, atol=0.01)
     torch.testing.assert_close(by_x.double(), exact_x.grad, rtol=0.01, atol=0.01)
-    summed = way == "compiled" and native.attends_in(torch.bfloat16)
+    summed = way == "compiled" and native.multiplies_in(torch.bfloat16)
     tolerance = 1e-5 if summed else 0.01
     torch.testing.assert_close(
         by_weight.double(), exact_weight.grad, rtol=tolerance, atol=10 * tolerance

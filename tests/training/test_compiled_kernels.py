@@ -33,7 +33,7 @@ def losses(*overrides: str) -> torch.Tensor:
 )
 def test_attention(dropout, dtype, tolerance, monkeypatch):
     """Both draw the same noise, by the compiled hash."""
-    if not native.attends_in(getattr(torch, dtype)):
+    if not native.multiplies_in(getattr(torch, dtype)):
         pytest.skip("no compiler, or no AMX, here")
     ours = losses(f"dropout={dropout}", f"dtype={dtype}")
     monkeypatch.setattr("ops.attention.native", SimpleNamespace(usable=lambda _: False))
