@@ -17,6 +17,7 @@ from common.streams import stream_seed
 from data.batches import Batches
 from data.prepare import TokenData
 from model.gpt import GPT, GPTOutput
+from model.slots import Slot
 from ops.head import token_losses
 from training.device import Machine
 
@@ -127,8 +128,8 @@ def set_mode(model: nn.Module, training: bool, attention_dropout: bool) -> Itera
     """
     before = {module: module.training for module in model.modules()}
     model.train(training)
-    for name, module in model.named_modules():
-        if attention_dropout and name.endswith("dropout.attention"):
+    for module in model.modules():
+        if attention_dropout and isinstance(module, Slot) and module.name == "attention":
             module.train()
     try:
         yield

@@ -118,9 +118,9 @@ def build_model(cfg: DictConfig) -> GPT:
 
     ValueError where a dropout does not fit its slot, naming both.
     """
-    shape = GPTConfig(**cfg.model)
+    shape = GPTConfig(**{key: value for key, value in cfg.model.items() if key != "mlp"})
     dropouts = {s: instantiate(cfg.dropout[s]) for s in SLOTS if cfg.dropout.get(s) is not None}
-    model = GPT(shape, dropouts)
+    model = GPT(shape, dropouts, instantiate(cfg.model.mlp))
     init_weights(model, cfg.seed, shape.n_layer, shape.activation)
     add_adapters(model, cfg)
     return model
