@@ -31,5 +31,5 @@ def init_weights(model: nn.Module, seed: int, n_layer: int, activation: str = "g
             with torch.no_grad():
                 stream = generator(seed, f"initial weights {name}")
                 weight.copy_(torch.empty(weight.shape).normal_(0, std, generator=stream))
-                if getattr(module, "bias", None) is not None:
+                if isinstance(module, nn.Linear) and module.bias is not None:
                     module.bias.zero_()

@@ -39,12 +39,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Projection(Linear):
-    """y = x W^T + b, or, `after_gelu`, GELU(x) W^T + b without keeping GELU(x) where that is compiled."""
+    """y = x W^T + b, or, `after_gelu`, GELU(x) W^T + b, which keeps one wide tensor less."""
 
     def forward(self, x: Tensor, after_gelu: bool = False) -> Tensor:
-        if after_gelu and self.bias is None:
-            return gelu_linear(x, self.weight)
-        return super().forward(gelu(x) if after_gelu else x)
+        if after_gelu:
+            return self.with_bias(gelu_linear(x, self.weight))
+        return super().forward(x)
 
 
 class DenseMLP(nn.Module):

@@ -76,7 +76,9 @@ class Slot(nn.Module):
     def __init__(self, site: Site, factory: DropoutFactory | None = None) -> None:
         super().__init__()
         self.name = site.slot
-        self.key = f"{'embedding' if site.slot == 'embedding' else f'block{site.layer}'}/{site.slot}"
+        self.key = (
+            f"{'embedding' if site.slot == 'embedding' else f'block{site.layer}'}/{site.slot}"
+        )
         dropout = None if factory is None else factory(site)
         if site.slot == "attention" and dropout and not hasattr(dropout, "attention_p"):
             raise UserError(
@@ -96,7 +98,7 @@ class Slot(nn.Module):
         """The rate at which attention's kernel drops probabilities now: zero in evaluation."""
         if self.dropout is None or not self.training:
             return 0.0
-        return self.dropout.attention_p  # type: ignore[attr-defined, no-any-return]
+        return self.dropout.attention_p  # type: ignore[attr-defined]
 
     def forward(self, hidden: Tensor, tape: Tape) -> Tensor:
         """`hidden` after the slot's dropout, whose other outputs go onto the tape."""

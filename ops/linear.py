@@ -17,7 +17,9 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = linear(x, self.weight)
+        return self.with_bias(linear(x, self.weight))
+
+    def with_bias(self, out: Tensor) -> Tensor:
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
 

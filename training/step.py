@@ -21,7 +21,8 @@ def train_step(state: TrainState) -> dict[str, Tensor | float]:
     """One update on the step's windows, in micro-batches; returns its metrics, on the device.
 
     The loss is the mean cross-entropy plus weight(step) times the dropouts' penalty, and what the
-    model's MLPs add. Raises NonFiniteError before the optimizer moves a weight where the loss or the gradient is not finite.
+    model's MLPs add. Raises NonFiniteError before the optimizer moves a weight where the loss or
+    the gradient is not finite.
     """
     cfg, step = state.cfg, state.progress.step + 1
     weight = penalty_weight(step - 1, **cfg.dropout.get("penalty_weight", {"max": 0.0}))
