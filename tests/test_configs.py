@@ -78,6 +78,15 @@ def test_the_matched_row_has_learned_dropouts_parameters(scale: str) -> None:
     assert counts[1] == pytest.approx(counts[0], rel=1e-3)
 
 
+@pytest.mark.parametrize("experiment", [e for e in names("experiment") if "adapters/" in e])
+def test_every_row_of_adapters_composes_under_its_name(experiment: str) -> None:
+    cfg = composed(f"experiment={experiment}")
+    assert experiment in ("adapters/finetune", f"adapters/{cfg.row}")
+    if "lora_0." in experiment:
+        assert cfg.adapter.layer.scale_in_evaluation != experiment.endswith("_unscaled")
+        assert str(cfg.adapter.layer.dropout_rate) in experiment
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_row_takes_two_steps(experiment: str) -> None:
     state = TrainState.build(composed(f"experiment={experiment}", *TINY))
