@@ -141,8 +141,8 @@ RENAMED = (
     ("attention.project.", "attn.c_proj."),
     ("mlp.expand.", "mlp.c_fc."),
     ("mlp.project.", "mlp.c_proj."),
-    ("dropout.mlp_output.qkv.", "mlp.dropout.c_attn."),
-    ("dropout.mlp_output.shift", "mlp.dropout.shift"),
+    ("mlp.mlp_output.dropout.qkv.", "mlp.dropout.c_attn."),
+    ("mlp.mlp_output.dropout.shift", "mlp.dropout.shift"),
 )
 
 

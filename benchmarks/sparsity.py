@@ -25,7 +25,8 @@ from torch import Tensor
 
 from benchmarks.measure import machine, markdown, median_time
 from common.errors import UserError
-from model.gpt import GPT, MLP
+from model.gpt import GPT
+from model.mlp import DenseMLP
 
 BLOCKS = (16, 32)
 RESULTS = Path(__file__).parent / "results"
@@ -34,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 class Layer(NamedTuple):
     """One MLP at work: its module, its inputs (N, C), and its output's mask (N, C) in {0, 1}."""
 
-    mlp: MLP
+    mlp: DenseMLP
     inputs: Tensor
     mask: Tensor
 

@@ -29,6 +29,11 @@ class ModelConfig:
     n_embd: int = MISSING
     mlp_ratio: float = MISSING
     activation: str = MISSING
+    bias: bool = MISSING
+    norm: str = MISSING
+    positions: str = MISSING
+    qk_norm: bool = MISSING
+    mlp: Any = MISSING
     attention: str = MISSING
 
 
@@ -79,7 +84,9 @@ class Config:
 CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "dtype": ("auto", "float32", "bfloat16"),
-    "model.activation": ("gelu", "selu"),
+    "model.activation": ("gelu", "gelu_tanh", "selu", "silu", "squared_relu"),
+    "model.norm": ("layer", "rms"),
+    "model.positions": ("learned", "rotary"),
     "model.attention": ("auto", "plain", "fused"),
 }
 

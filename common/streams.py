@@ -1,6 +1,12 @@
 """Independent random streams: every draw has its own (seed, purpose, step)."""
 
+from __future__ import annotations
+
 from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
@@ -15,3 +21,10 @@ def stream_seed(seed: int, purpose: str, step: int = 0) -> int:
     """
     digest = sha256(f"{seed}/{purpose}/{step}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
+    """A generator on the CPU at the start of one random stream."""
+    import torch
+
+    return torch.Generator().manual_seed(stream_seed(seed, purpose, step))

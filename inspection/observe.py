@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.gpt import GPT
+from model.slots import Slot
 from training.device import Machine
 
 
@@ -28,11 +29,8 @@ class Observed:
 
 def dropout_modules(model: GPT) -> dict[str, nn.Module]:
     """The model's dropouts by the keys that its masks have: `block3/mlp_output`."""
-    modules = {f"embedding/{slot}": module for slot, module in model.dropout.items()}
-    for layer, block in enumerate(model.blocks):
-        slots: Any = block.dropout
-        modules |= {f"block{layer}/{slot}": module for slot, module in slots.items()}
-    return modules
+    slots = [module for module in model.modules() if isinstance(module, Slot)]
+    return {slot.key: slot.dropout for slot in slots if isinstance(slot.dropout, nn.Module)}
 
 
 @torch.no_grad()

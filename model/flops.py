@@ -5,7 +5,8 @@ import copy
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.gpt import GPT, CausalSelfAttention
+from model.attention import CausalSelfAttention
+from model.gpt import GPT
 from ops import native
 
 

@@ -1,10 +1,11 @@
 """Initial weights from (seed, parameter name)."""
 
-import hashlib
 import math
 
 import torch
 from torch import nn
+
+from common.streams import generator
 
 STD = 0.02
 
@@ -16,8 +17,8 @@ def init_weights(model: nn.Module, seed: int, n_layer: int, activation: str = "g
     residual stream (named `project`). With `activation="selu"` linear weights are LeCun-normal,
     N(0, 1 / sqrt(fan_in)), which self-normalising layers need (Klambauer et al. 2017).
 
-    Each weight has a generator of its own, seeded by (seed, its name): the modules that one model
-    has and another lacks do not shift the weights that they share.
+    Biases are zero, norms the identity. Each weight has a random stream of its own, (seed, its name):
+    the modules that one model has and another lacks do not shift the weights that they share.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -28,10 +29,7 @@ def init_weights(model: nn.Module, seed: int, n_layer: int, activation: str = "g
             if activation == "selu" and isinstance(module, nn.Linear):
                 std = weight.shape[1] ** -0.5
             with torch.no_grad():
-                drawn = torch.empty(weight.shape).normal_(0, std, generator=_generator(seed, name))
-                weight.copy_(drawn)
-
-
-def _generator(seed: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"initial weights/{seed}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+                stream = generator(seed, f"initial weights {name}")
+                weight.copy_(torch.empty(weight.shape).normal_(0, std, generator=stream))
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    module.bias.zero_()

@@ -1,4 +1,4 @@
-"""The places in the model that a dropout can fill, and one forward pass's use of them."""
+"""The places in the model that a dropout can fill, and what one forward pass carries past them."""
 
 from collections.abc import Callable, Mapping
 
@@ -29,40 +29,22 @@ def check_slots(factories: Mapping[str, DropoutFactory]) -> None:
             raise UserError(f"{name} is not a dropout slot; the slots are {', '.join(SLOTS)}")
 
 
-def fill(factories: Mapping[str, DropoutFactory], sites: Mapping[str, Site]) -> nn.ModuleDict:
-    """Build the dropout of each site that `factories` has one for, but for identities."""
-    modules = nn.ModuleDict({s: factories[s](site) for s, site in sites.items() if s in factories})
-    if "attention" in modules and not hasattr(modules["attention"], "attention_p"):
-        raise UserError(
-            f"{type(modules['attention']).__name__} does not fit slot attention, whose fused kernel "
-            "takes only a rate: use none or standard there, or the slot attention_output"
-        )
-    return nn.ModuleDict({s: m for s, m in modules.items() if not getattr(m, "is_identity", False)})
+class Tape:
+    """Goes with one forward pass and gathers what the modules on its way return beside their output.
 
-
-class Drops:
-    """Applies dropouts during one forward pass and gathers what they return.
-
-    Penalties, stats and masks are keyed by place and slot, as in `block3/mlp_output`.
+    Stats and masks are keyed by block and slot, as in `block3/mlp_output`.
     """
 
     def __init__(self, return_masks: bool = False) -> None:
-        self.mask_source: Tensor | None = None
         self.return_masks = return_masks
+        self.mask_source: Tensor | None = None
         self.penalties: list[Tensor] = []
+        self.losses: list[Tensor] = []
         self.stats: dict[str, Tensor] = {}
         self.masks: dict[str, DropoutOutput] = {}
 
-    def __call__(self, modules: nn.ModuleDict, place: str, slot: str, hidden: Tensor) -> Tensor:
-        """`hidden` after the dropout of `slot`, or as it is where the slot is empty."""
-        if slot not in modules:
-            return hidden
-        dropout: Dropout = modules[slot]
-        out = dropout(hidden, self.mask_source, self.return_masks)
-        self._keep(f"{place}/{slot}", out)
-        return out.hidden
-
-    def _keep(self, key: str, out: DropoutOutput) -> None:
+    def keep(self, key: str, out: DropoutOutput) -> None:
+        """What the dropout of the slot `key` returned, but for `hidden`."""
         if out.penalty is not None:
             self.penalties.append(out.penalty)
         if out.stats is not None:
@@ -72,6 +54,56 @@ class Drops:
         if self.return_masks and out.mask is not None:
             self.masks[key] = out
 
+    def add_loss(self, loss: Tensor) -> None:
+        """A term of the loss that a module asks for, 0-d and weighted: an MLP's load balancing, say."""
+        self.losses.append(loss)
+
     def penalty(self) -> Tensor | None:
-        """Mean over the modules that have one."""
+        """Mean over the dropouts that have one."""
         return torch.stack(self.penalties).mean() if self.penalties else None
+
+    def added_loss(self) -> Tensor | None:
+        """Sum over the modules that asked for one."""
+        return torch.stack(self.losses).sum() if self.losses else None
+
+
+class Slot(nn.Module):
+    """One place in the model, with the dropout that fills it; y = x where none does.
+
+    An identity is not kept: its slot is empty. ValueError where a dropout does not fit the place.
+    """
+
+    def __init__(self, site: Site, factory: DropoutFactory | None = None) -> None:
+        super().__init__()
+        self.name = site.slot
+        self.key = (
+            f"{'embedding' if site.slot == 'embedding' else f'block{site.layer}'}/{site.slot}"
+        )
+        dropout = None if factory is None else factory(site)
+        if site.slot == "attention" and dropout and not hasattr(dropout, "attention_p"):
+            raise UserError(
+                f"{type(dropout).__name__} does not fit slot attention, whose fused kernel takes "
+                "only a rate: use none or standard there, or the slot attention_output"
+            )
+        self.dropout: Dropout | None = None
+        if dropout is not None and not getattr(dropout, "is_identity", False):
+            self.dropout = dropout
+
+    @property
+    def is_empty(self) -> bool:
+        return self.dropout is None
+
+    @property
+    def attention_p(self) -> float:
+        """The rate at which attention's kernel drops probabilities now: zero in evaluation."""
+        if self.dropout is None or not self.training:
+            return 0.0
+        return self.dropout.attention_p  # type: ignore[attr-defined]
+
+    def forward(self, hidden: Tensor, tape: Tape) -> Tensor:
+        """`hidden` after the slot's dropout, whose other outputs go onto the tape."""
+        if self.dropout is None:
+            return hidden
+        out = self.dropout(hidden, tape.mask_source, tape.return_masks)
+        tape.keep(self.key, out)
+        return out.hidden

@@ -11,13 +11,16 @@ from ops import native
 
 
 class Linear(nn.Linear):
-    """y = x W^T, without a bias; as `linear` computes it."""
+    """y = x W^T, as `linear` computes it, and plus a bias where it has one."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__(in_features, out_features, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight)
+        return self.with_bias(linear(x, self.weight))
+
+    def with_bias(self, out: Tensor) -> Tensor:
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:

@@ -42,6 +42,33 @@ def test_the_published_scale_has_the_published_sizes(monkeypatch, options, count
         assert build_model(composed("scale=published", *options)).n_parameters() == count
 
 
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [
+        ("experiment=published/none", (156, 12, 4.0)),
+        ("experiment=published/standard_0.2", (156, 12, 4.0)),
+        ("experiment=published/learned", (144, 9, 4.0)),
+        ("experiment=published/learned_precomputed", (144, 9, 4.0)),
+        ("experiment=published/none_matched", (144, 9, 5.5)),
+        ("dropout=learned_fourier", (144, 9, 4.0)),
+        ("dropout=learned_everywhere", (144, 9, 4.0)),
+    ],
+)
+def test_a_published_model_has_its_dropouts_shape(row: str, shape: tuple[float, ...]) -> None:
+    model = composed("scale=published", row).model
+    assert (model.n_embd, model.n_head, model.mlp_ratio) == shape
+
+
+@pytest.mark.parametrize("model", ["modern", "gpt model/mlp=squared_relu", "gpt model/mlp=swiglu"])
+def test_other_blocks_train_with_about_as_many_parameters(model: str) -> None:
+    count = build_model(composed()).n_parameters()
+    options = f"model={model}".split()
+    assert build_model(composed(*options)).n_parameters() == pytest.approx(count, rel=3e-3)
+    state = TrainState.build(composed(*options, *TINY))
+    losses = [float(train_step(state)["train/batch_loss_nats"]) for _ in range(2)]
+    assert all(6 < loss < 8 for loss in losses)
+
+
 @pytest.mark.parametrize("scale", ["nano", "small"])
 def test_the_matched_row_has_learned_dropouts_parameters(scale: str) -> None:
     counts = [
@@ -49,6 +76,15 @@ def test_the_matched_row_has_learned_dropouts_parameters(scale: str) -> None:
         for row in ("learned", "none_matched")
     ]
     assert counts[1] == pytest.approx(counts[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("experiment", [e for e in names("experiment") if "adapters/" in e])
+def test_every_row_of_adapters_composes_under_its_name(experiment: str) -> None:
+    cfg = composed(f"experiment={experiment}")
+    assert experiment in ("adapters/finetune", f"adapters/{cfg.row}")
+    if "lora_0." in experiment:
+        assert cfg.adapter.layer.scale_in_evaluation != experiment.endswith("_unscaled")
+        assert str(cfg.adapter.layer.dropout_rate) in experiment
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

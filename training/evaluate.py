@@ -21,6 +21,7 @@ from common.errors import UserError
 from common.streams import stream_seed
 from data.batches import evenly_spread
 from data.prepare import TokenData
+from model.slots import Slot
 from ops.head import token_losses
 from training.average import weights_of
 from training.bundle import Bundle
@@ -152,8 +153,8 @@ def set_mode(model: nn.Module, training: bool, attention_dropout: bool) -> Itera
     """
     before = {module: module.training for module in model.modules()}
     model.train(training)
-    for name, module in model.named_modules():
-        if attention_dropout and name.endswith("dropout.attention"):
+    for module in model.modules():
+        if attention_dropout and isinstance(module, Slot) and module.name == "attention":
             module.train()
     try:
         yield

@@ -133,8 +133,9 @@ def build_model(cfg: DictConfig) -> GPT:
 
 def design_model(cfg: DictConfig) -> GPT:
     """The model of a config before its initial weights; on torch's meta device it takes no memory."""
+    shape = GPTConfig(**{key: value for key, value in cfg.model.items() if key != "mlp"})
     dropouts = {s: instantiate(cfg.dropout[s]) for s in SLOTS if cfg.dropout.get(s) is not None}
-    return GPT(GPTConfig(**cfg.model), dropouts)
+    return GPT(shape, dropouts, instantiate(cfg.model.mlp))
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

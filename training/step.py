@@ -25,8 +25,9 @@ class NonFiniteError(ArithmeticError):
 def train_step(state: TrainState) -> dict[str, Tensor | float]:
     """One update on the step's windows, in micro-batches; returns its metrics, on the device.
 
-    The loss is the mean cross-entropy plus weight(step) times the dropouts' penalty. Raises
-    NonFiniteError before the optimizer moves a weight where the loss or the gradient is not finite.
+    The loss is the mean cross-entropy plus weight(step) times the dropouts' penalty, and what the
+    model's MLPs add. Raises NonFiniteError before the optimizer moves a weight where the loss or
+    the gradient is not finite.
     """
     cfg, step = state.cfg, state.progress.step + 1
     weight = penalty_weight(step - 1, **cfg.dropout.get("penalty_weight", {"max": 0.0}))
@@ -78,6 +79,8 @@ def accumulate_gradients(
             part = part + share * weight * out.penalty
             mean = share * out.penalty.detach()
             penalty = mean if penalty is None else penalty + mean
+        if out.added_loss is not None:
+            part = part + share * out.added_loss
         part.backward()
     return loss, penalty
 

@@ -26,9 +26,10 @@ class LoRADropAdapter(Adapter):
     `dropout_rate=0` is plain LoRA.
 
     Both scalings are as the source documents them, and together they do not preserve the expectation:
-    E[c] is 1 in training and 1 - p in evaluation, where the branch is weaker by that factor.
-    `scale_in_evaluation=False` gives c = 1, the expectation of training. `merge` folds in whichever of
-    the two evaluation uses.
+    E[c] is 1 in training and 1 - p in evaluation, where the branch is weaker by that factor. So what
+    such a run gains or loses by its rate is two effects at once, dropping and shrinking.
+    `scale_in_evaluation=False` gives c = 1, the expectation of training, and leaves dropping alone.
+    `merge` folds in whichever of the two evaluation uses.
 
     Random stream: `seed=None` draws from torch's default generator. The training step seeds that one
     anew at every step, so a resumed run repeats its masks. With a `seed`, the adapter has a stream of

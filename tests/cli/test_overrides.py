@@ -35,7 +35,7 @@ def check():
         (["data.end_of_text=5"], "data.end_of_text=5 must be true or false"),
         (["dropout.mlp_output.detach=1"], "detach=1 must be a name"),
         (["dropout.penalty_weight=1"], "of the same shape"),
-        (["shape=nanno_matched"], "Did you mean nano_matched?"),
+        (["shape=publishd_learned"], "Did you mean published_learned?"),
     ],
 )
 def test_a_value_of_another_kind_or_a_choice_that_is_not_there_is_refused(check, overrides, told):
@@ -53,7 +53,7 @@ def test_a_value_of_another_kind_or_a_choice_that_is_not_there_is_refused(check,
         ["data.max_train_tokens=null"],
         ["+note=hello", "steps=7"],
         ["dropout/slot@dropout.attention_output=locked", "dropout.attention_output.p=0.3"],
-        ["experiment=published/none", "shape=nano_matched"],
+        ["experiment=published/none", "shape=published_learned"],
     ],
 )
 def test_what_is_right_passes(check, overrides):

@@ -1,6 +1,8 @@
 from itertools import product
 
-from common.streams import stream_seed
+import torch
+
+from common.streams import generator, stream_seed
 
 
 def test_seeds_are_these_on_every_machine():
@@ -19,3 +21,11 @@ def test_each_seed_purpose_and_step_has_its_own():
 def test_fits_a_signed_64_bit_integer():
     assert all(0 <= stream_seed(seed, "any") < 2**63 for seed in range(200))
     assert max(stream_seed(seed, "any") for seed in range(200)) > 2**62
+
+
+def test_a_generator_starts_its_stream_anew_each_time():
+    first, again, other = (
+        torch.rand(4, generator=generator(*stream))
+        for stream in ((1, "weights", 2), (1, "weights", 2), (1, "weights", 3))
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from cli.config import register_schema
 from model.gpt import GPT, GPTConfig
 from model.slots import SLOTS
 
@@ -15,8 +16,9 @@ PRESETS = sorted(path.stem for path in (CONFIGS / "dropout").glob("*.yaml"))
 
 
 def compose(*overrides: str) -> DictConfig:
+    register_schema()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose(overrides=list(overrides)).dropout
+        return hydra.compose("train", list(overrides)).dropout
 
 
 def build(cfg: DictConfig) -> GPT:
@@ -28,7 +30,7 @@ def build(cfg: DictConfig) -> GPT:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_names_itself_and_all_slots(preset: str) -> None:
-    cfg = compose(f"+dropout={preset}")
+    cfg = compose(f"dropout={preset}")
     assert cfg.name == preset
     assert set(SLOTS) <= set(cfg)
 
@@ -36,7 +38,7 @@ def test_names_itself_and_all_slots(preset: str) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_trains_a_model(preset: str) -> None:
     torch.manual_seed(0)
-    model = build(compose(f"+dropout={preset}"))
+    model = build(compose(f"dropout={preset}"))
     tokens = torch.arange(12).remainder(11).view(2, 6)
     out = model(tokens, return_masks=True)
     loss = model.logits(out.hidden).square().mean()
@@ -48,7 +50,7 @@ def test_trains_a_model(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_any_slot_can_be_filled_otherwise(preset: str) -> None:
-    cfg = compose(f"+dropout={preset}", *(f"dropout/slot@dropout.{s}=locked" for s in SLOTS))
+    cfg = compose(f"dropout={preset}", *(f"dropout/slot@dropout.{s}=locked" for s in SLOTS))
     for slot in SLOTS:
         assert cfg[slot].keys() == {"_target_", "_partial_", "p"}, slot
         assert cfg[slot]._target_ == "dropout.channel.ChannelDropout"

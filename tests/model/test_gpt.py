@@ -171,7 +171,7 @@ def test_slots_that_disagree_on_detaching_the_shared_source_are_refused() -> Non
     [
         ({"n_head": 5}, "model.n_head=5 must divide model.n_embd=12"),
         ({"n_layer": 0}, "model.n_layer=0 must be at least 1"),
-        ({"activation": "relu"}, "model.activation=relu must be one of gelu, selu"),
+        ({"activation": "relu"}, "model.activation=relu must be one of gelu, gelu_tanh, selu"),
     ],
 )
 def test_shapes_that_do_not_go_together_are_refused(change, message) -> None:

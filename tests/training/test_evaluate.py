@@ -96,7 +96,7 @@ def test_attention_dropout_can_be_left_on_as_in_the_original(tiny_state: Build) 
             torch.nn.init.normal_(block.attention.project.weight)
         noisy.model.load_state_dict(clean.model.state_dict())
     assert evaluate(clean)["val/loss_nats"] != evaluate(noisy)["val/loss_nats"]
-    assert noisy.model.training and noisy.model.blocks[0].dropout["attention"].training
+    assert noisy.model.training and noisy.model.blocks[0].attention.attention.training
 
 
 def test_bits_per_byte_is_the_loss_over_the_texts_bytes(tiny_state: Build) -> None:

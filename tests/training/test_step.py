@@ -118,7 +118,7 @@ def test_clipping_bounds_the_gradient_and_reports_it_unclipped(tiny_state: Build
 
 def test_the_penalty_reaches_the_mask_only_with_its_weight(tiny_state: Build) -> None:
     state = tiny_state(*EXACT, "dropout.shift_init=1")
-    name = "blocks.0.dropout.mlp_output.shift"
+    name = "blocks.0.mlp.mlp_output.dropout.shift"
     shift = []
     for weight in (0.0, 1.0):
         accumulate_gradients(state, 1, weight)
