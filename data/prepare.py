@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from common.locks import sole_builder, whole_or_absent
+from common.files import whole_or_absent
+from common.locks import sole_builder
 from data.articles import Corpus
 from data.config import DataConfig
 from data.encode import blocks, encode_blocks

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from common.errors import UserError
-from common.locks import file_sha256
+from common.files import sha256_of
 
 MANIFEST = "manifest.json"
 
@@ -147,7 +147,7 @@ def open_tokens(directory: Path) -> TokenData:
             raise UserError(
                 f"{path} has {path.stat().st_size} bytes and should have {expected}: {remedy}"
             )
-        if file_sha256(path) != facts["sha256"]:
+        if sha256_of(path) != facts["sha256"]:
             raise UserError(f"{path} was altered, its sha256 is not the manifest's: {remedy}")
     return TokenData(directory, manifest)
 
