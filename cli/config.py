@@ -2,7 +2,7 @@
 
 The values themselves stand in `configs/`; here every one is MISSING, so there is one place to look
 for a default. Composing refuses a key or a type that is not here, `check_config` a value that
-cannot work; both before torch is imported. Data, dropout, adapter and tracker are chosen objects of
+cannot work; both before torch is imported. Data, sampling, dropout, adapter and tracker are chosen objects of
 any shape: their constructors check them.
 """
 
@@ -87,6 +87,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     data: Any = MISSING
+    sampling: Any = MISSING
     adapter: Any = MISSING
     dropout: Any = MISSING
     tracker: Any = MISSING

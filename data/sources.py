@@ -162,10 +162,7 @@ def files_source(config: DataConfig) -> Source:
     if len(kinds) > 1:
         raise UserError(f"data.paths={list(map(str, paths))} must all be of one kind")
     reader = kinds.pop()
-    try:
-        hashes = [{"name": path.name, "sha256": sha256_of(path.resolve())} for path in paths]
-    except OSError as error:
-        raise UserError(f"data.paths can't be read: {error}") from error
+    hashes = [{"name": path.name, "sha256": sha256_of(path.resolve())} for path in paths]
     whole_lines = reader == "text" and config.split == "characters"
     return Source(
         f"data.paths={list(map(str, paths))}",
@@ -182,7 +179,8 @@ def _load_files(reader: str, paths: list[Path], whole_lines: bool) -> "IterableD
         options = {"sample_by": sample_by, "keep_linebreaks": whole_lines}
     elif reader == "json":
         options = {"on_mixed_types": None}  # else a field of texts and numbers is made JSON texts
-    files = [str(path) for path in paths]
+    # `datasets` takes every name for a pattern, and [ab].jsonl would be a.jsonl and b.jsonl.
+    files = [glob.escape(str(path)) for path in paths]
     return _quiet_datasets().load_dataset(
         reader, data_files=files, split="train", streaming=True, **options
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.errors import UserError
 from data.batches import Batches
 from data.prepare import prepare
-from data.tokenizer import load_tokenizer
+from data.tokenizers import open_tokenizer
 from inspection.observe import observe
 from model.gpt import GPT
 from tracking.load import load_run
@@ -61,9 +61,11 @@ def load_subject(
     if n_window < 2:
         raise UserError(f"windows={n_window} must be at least 2: masks of two texts are compared")
     data = prepare(cfg.data, cfg.model.block_size)
-    tokenizer = load_tokenizer(cfg.model.vocab_size)
+    tokenizer = open_tokenizer(cfg.data.tokenizer, cfg.data.vocab_size)
     validation = data.tokens("val")
-    tokens = validation[: cfg.model.block_size].tolist() if text is None else tokenizer.encode(text)
+    tokens = (
+        validation[: cfg.model.block_size] if text is None else tokenizer.encode(text)
+    ).tolist()
     if len(tokens) < 2:
         raise UserError(f"text={text!r} has {len(tokens)} tokens: give at least two")
     tokens = tokens[: cfg.model.block_size]
@@ -79,9 +81,7 @@ def load_subject(
         windows=windows,
         targets=targets,
         passage=passage,
-        passage_text=[
-            tokenizer.decode_single_token_bytes(t).decode("utf-8", "replace") for t in tokens
-        ],
+        passage_text=[tokenizer.decode([t]) for t in tokens],
         metrics=read_metrics(directory),
         lr=cfg.optimizer.lr,
         weight_decay=cfg.optimizer.weight_decay,

@@ -39,8 +39,8 @@ class LoadedRun:
     @cached_property
     def batches(self) -> dict[str, Batches]:
         """Windows of every split that the data has."""
-        splits, block_size = self.data.manifest["splits"], self.cfg.model.block_size
-        return {s: Batches(self.data.tokens(s), block_size, self.machine.device) for s in splits}
+        data, block_size = self.data, self.cfg.model.block_size
+        return {s: Batches(data.tokens(s), block_size, self.machine.device) for s in data.splits}
 
     @property
     def step(self) -> int:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data.prepare import TokenData
-from data.tokenizer import load_tokenizer
+from data.tokenizers import open_tokenizer
 from model.flops import training_flops_per_token
 from tracking import provenance
 from tracking.directory import RunDirectory
@@ -41,14 +41,14 @@ def run_facts(state: TrainState) -> dict[str, Any]:
 
 def data_facts(data: TokenData) -> dict[str, Any]:
     """Where a run's tokens come from, and how many there are."""
-    manifest, source = data.manifest, data.manifest["source"]
+    manifest, source = data.manifest, data.manifest.recipe.source.model_dump()
     facts = {
         "fingerprint": data.fingerprint,
         "source": source.get("repo", source["kind"]),
         "revision": source.get("revision") or source.get("package"),
         "origin": source,
-        "files": {split: facts["sha256"] for split, facts in manifest["splits"].items()},
-        "tokenizer": manifest["tokenizer"],
+        "files": {split: facts.sha256 for split, facts in manifest.splits.items()},
+        "tokenizer": manifest.recipe.tokenizer.model_dump(),
     }
     for split in ("train", "val"):
         facts |= {f"{split}_tokens": data.n_tokens(split), f"{split}_bytes": data.n_bytes(split)}
@@ -98,8 +98,9 @@ class StepsBar:
 
 def sample_text(state: TrainState, n_samples: int = 2, n_tokens: int = 100) -> list[str]:
     """Text that the model writes from nothing but an end of text, or a line break without one."""
-    tokenizer = load_tokenizer(state.model.cfg.vocab_size)
-    start = tokenizer.eot_token if state.cfg.data.end_of_text else tokenizer.encode("\n")[0]
+    tokenizer = open_tokenizer(state.cfg.data.tokenizer, state.cfg.data.vocab_size)
+    end = state.data.end_of_text
+    start = int(tokenizer.encode("\n")[0]) if end is None else end
     state.model.eval()
     return [
         tokenizer.decode(generate(state.model, state.machine, [start], n_tokens, seed=seed))

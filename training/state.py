@@ -15,6 +15,7 @@ from cli.instantiate import instantiate
 from common.errors import UserError
 from data.batches import Batches
 from data.prepare import TokenData, prepare
+from data.sampling import Sampler
 from model.gpt import GPT, GPTConfig
 from model.init import init_weights
 from model.slots import SLOTS
@@ -52,6 +53,7 @@ class TrainState:
     machine: Machine
     data: TokenData
     batches: dict[str, Batches]
+    sampler: Sampler
     model: GPT
     forward: nn.Module
     optimizer: torch.optim.Optimizer
@@ -67,12 +69,14 @@ class TrainState:
         load_base(model, cfg)
         data = prepare(cfg.data, cfg.model.block_size) if data is None else data
         model.to(machine.device)
+        batches = {s: _batches(data, s, cfg, machine) for s in ("train", "val")}
         options = {k: v for k, v in cfg.optimizer.items() if k != "grad_clip"}
         return cls(
             cfg=cfg,
             machine=machine,
             data=data,
-            batches={s: _batches(data, s, cfg, machine) for s in ("train", "val")},
+            batches=batches,
+            sampler=instantiate(cfg.sampling, batches["train"]),
             model=model,
             forward=torch.compile(model) if cfg.compile else model,  # type: ignore[arg-type]
             optimizer=build_optimizer(model, **options),
@@ -136,4 +140,4 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _batches(data: TokenData, split: str, cfg: Any, machine: Machine) -> Batches:
-    return Batches(data.tokens(split), cfg.model.block_size, machine.device)
+    return Batches(data.tokens(split), cfg.model.block_size, machine.device, data.end_of_text)

@@ -49,13 +49,13 @@ def accumulate_gradients(
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of the whole step; returns its mean loss in nats and its mean penalty."""
     cfg, batches = state.cfg, state.batches["train"]
-    starts = batches.window_starts(cfg.batch_size, cfg.seed, "train", step)
+    windows = state.sampler.windows(cfg.batch_size, cfg.seed, step)
     torch.manual_seed(stream_seed(cfg.seed, "dropout", step))
     state.model.train()
     loss, penalty = torch.zeros((), device=state.machine.device), None
     with state.machine.autocast():
-        for some in range(0, len(starts), cfg.micro_batch_size):
-            tokens, targets = batches.gather(starts[some : some + cfg.micro_batch_size])
+        for some in range(0, len(windows), cfg.micro_batch_size):
+            tokens, targets = batches.gather(windows[some : some + cfg.micro_batch_size])
             share = len(tokens) / cfg.batch_size
             out = state.forward(tokens)
             part = share * head_loss(
@@ -109,7 +109,8 @@ def stop_if_skipped(state: TrainState) -> None:
 def describe_non_finite(state: TrainState, step: int, loss: Tensor) -> str:
     """Which step, on which windows, and where the gradient first went wrong."""
     cfg = state.cfg
-    starts = state.batches["train"].window_starts(cfg.batch_size, cfg.seed, "train", step).tolist()
+    windows = state.sampler.windows(cfg.batch_size, cfg.seed, step)
+    starts = windows.reshape(len(windows), -1)[:, 0].tolist()
     shown = ", ".join(map(str, starts[:SHOWN_WINDOWS])) + ", ..." * (len(starts) > SHOWN_WINDOWS)
     broken = [
         name

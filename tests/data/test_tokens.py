@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.tokens import SplitWriter, open_tokens, render_manifest
+from data.manifest import read_manifest, render_manifest
+from data.tokens import SplitWriter, open_tokens
 
 FUZZ = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
