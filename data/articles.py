@@ -107,7 +107,9 @@ def read_texts(source: Source, config: DataConfig, end: str = "") -> Iterator[st
     """
     topics: set[str] = set()
     rows = _rows(source, config, topics)
-    articles = join_rows(rows, re.compile(config.article_start).match) if config.article_start else rows
+    articles = (
+        join_rows(rows, re.compile(config.article_start).match) if config.article_start else rows
+    )
     texts = (text + end for text in articles if text and not text.isspace())
     yield from first_bytes(texts, config.max_bytes)
     # Where max_bytes came first, read on: a topic is misspelt only if no record at all has it.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import UserError
-from common.files import read_regular
+from common.files import StorageError, read_regular
 
 MANIFEST = "manifest.json"
 MAX_BYTES = 2**20
@@ -99,11 +99,13 @@ def read_manifest(path: Path, remedy: str) -> Manifest:
     """
     if not path.is_file():
         raise UserError(f"{path} is missing: {remedy}")
-    content = read_regular(path, MAX_BYTES)
     try:
+        content = read_regular(path, MAX_BYTES)
         facts = json.loads(content)
         whole = isinstance(facts, dict) and render_manifest(facts) == content
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, or JSON to choke on
+    except StorageError:
+        raise
+    except (ValueError, RecursionError):  # too long, not UTF-8, not JSON, or JSON to choke on
         whole = False
     if not whole:
         raise UserError(f"{path} was altered, it does not match its own sha256: {remedy}")
@@ -111,7 +113,7 @@ def read_manifest(path: Path, remedy: str) -> Manifest:
         manifest = Manifest.model_validate(facts)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"])).encode("unicode_escape").decode()
         raise UserError(f"{path} is no manifest ({place}: {first['msg']}): {remedy}") from None
     if fingerprint(facts["recipe"]) != manifest.fingerprint:
         raise UserError(f"{path} is no manifest (fingerprint: not that of its recipe): {remedy}")

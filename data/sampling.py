@@ -59,7 +59,9 @@ class Epochs:
     def windows(self, n_windows: int, seed: int, step: int) -> Tensor:
         """Positions of all tokens of the step's windows: (n_windows, block_size + 1) int64."""
         block_size, device = self.batches.block_size, self.batches.device
-        epochs, counts = np.divmod(np.arange((step - 1) * n_windows, step * n_windows), self.n_windows)
+        epochs, counts = np.divmod(
+            np.arange((step - 1) * n_windows, step * n_windows), self.n_windows
+        )
         parts = []
         for epoch in range(epochs[0], epochs[-1] + 1):
             order = self._order(seed, epoch)

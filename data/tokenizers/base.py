@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,9 +28,9 @@ class BaseTokenizer(ABC):
         divisible: a text may end after any of its characters.
     """
 
-    name: str
-    rule: Mapping[str, Any]
-    divisible = True
+    name: ClassVar[str]
+    rule: ClassVar[Mapping[str, Any]]
+    divisible: ClassVar[bool] = True
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size

@@ -1,6 +1,7 @@
 """UTF-8's bytes, each a token: no table, no merges."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ class Tokenizer(BaseTokenizer):
     """Token b is the byte b, for b = 0 ... 255; 256 is end-of-text."""
 
     name = "bytes"
-    rule = {"encoding": "utf-8"}
+    rule: ClassVar = {"encoding": "utf-8"}
 
     def __init__(self, vocab_size: int = VOCAB_SIZE) -> None:
         if vocab_size != VOCAB_SIZE:

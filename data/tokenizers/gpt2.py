@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Tokenizer(BaseTokenizer):
     """
 
     name = "gpt2"
-    rule = {"files": FILES}
+    rule: ClassVar = {"files": FILES}
 
     def __init__(self, vocab_size: int = VOCAB_SIZE) -> None:
         if not 257 <= vocab_size <= VOCAB_SIZE:

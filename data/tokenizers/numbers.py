@@ -1,7 +1,7 @@
 """Records that are tokens already: lists of whole numbers, of pixels for example."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class Tokenizer(BaseTokenizer):
     """
 
     name = "numbers"
-    rule = {"encoding": "numbers"}
+    rule: ClassVar = {"encoding": "numbers"}
     divisible = False  # 12 would become 1
 
     def __init__(self, vocab_size: int) -> None:

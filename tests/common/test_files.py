@@ -123,9 +123,7 @@ def test_a_directory_appears_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
-def test_an_error_leaves_nothing(
-    tmp_path: Path, error: type[BaseException]
-) -> None:
+def test_an_error_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     def fail() -> None:
         with whole_or_absent(tmp_path / "made") as staging:
             (staging / "file").write_text("content")

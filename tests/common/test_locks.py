@@ -115,7 +115,7 @@ def test_only_a_plain_file_is_locked_and_nothing_else_is_written_to(tmp_path, ki
         "directory": file.mkdir,
     }
     make[kind]()
-    with pytest.raises(UserError, match="lock must be a plain file: .* remove it"):
+    with pytest.raises(UserError, match=r"lock must be a plain file: .* remove it"):
         acquire(file, refuse)
     assert precious.read_text() == "content"
     assert not (tmp_path / "nowhere").exists()

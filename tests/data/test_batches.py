@@ -58,7 +58,14 @@ def test_one_window_is_enough_and_less_is_refused():
 
 @pytest.mark.parametrize(
     ("n_tokens", "starts", "n_tail"),
-    [(9, [0], 0), (10, [0], 1), (16, [0], 7), (17, [0, 8], 0), (20, [0, 8], 3), (25, [0, 8, 16], 0)],
+    [
+        (9, [0], 0),
+        (10, [0], 1),
+        (16, [0], 7),
+        (17, [0, 8], 0),
+        (20, [0, 8], 3),
+        (25, [0, 8, 16], 0),
+    ],
 )
 def test_disjoint_windows_stand_side_by_side(n_tokens, starts, n_tail):
     batches = Batches(TOKENS[:n_tokens], block_size=8)
@@ -78,7 +85,7 @@ def test_a_limit_spreads_windows_evenly_and_takes_none_twice():
     for limit in range(1, 33):
         steps = batches.disjoint_starts(limit).diff()
         assert len(steps) == limit - 1
-        assert limit == 1 or steps.min() >= 8 and steps.max() - steps.min() <= 8
+        assert limit == 1 or (steps.min() >= 8 and steps.max() - steps.min() <= 8)
     with pytest.raises(ValueError, match="windows=0 must be at least 1"):
         batches.disjoint_starts(limit=0)
 

@@ -57,11 +57,7 @@ def test_without_end_of_text_a_split_is_encoded_as_one_text(pieces):
 def test_with_end_of_text_each_article_ends_with_it(articles):
     tokens = tokens_of(blocks([("train", text) for text in articles], end_of_text=True))
     gpt2 = open_tokenizer("gpt2", 1024)
-    expected = [
-        token
-        for text in articles
-        for token in (*gpt2.encode(text).tolist(), 1023)
-    ]
+    expected = [token for text in articles for token in (*gpt2.encode(text).tolist(), 1023)]
     assert tokens.get("train", []) == expected
 
 
@@ -82,7 +78,9 @@ def test_only_a_few_jobs_are_read_ahead(monkeypatch):
             n_read += 1
             yield Block("train", "text", ends=True)
 
-    for n_written, _ in enumerate(encode_blocks(source(), open_tokenizer("gpt2", 1024), num_proc=2)):
+    for n_written, _ in enumerate(
+        encode_blocks(source(), open_tokenizer("gpt2", 1024), num_proc=2)
+    ):
         assert n_read - n_written <= 8
 
 

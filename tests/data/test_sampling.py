@@ -12,7 +12,7 @@ from data.sampling import Epochs, Replacement
 END = 999
 # Seven documents of 1 to 7 tokens and their ends: 35 tokens, all but the ends different.
 DOCUMENTS = [[*range(10 * n, 11 * n), END] for n in range(1, 8)]
-TOKENS = np.array(sum(DOCUMENTS, []), dtype="<u2")
+TOKENS = np.concatenate(DOCUMENTS).astype("<u2")
 BLOCK = 3
 N_WINDOWS = (len(TOKENS) - 1) // BLOCK
 

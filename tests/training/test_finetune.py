@@ -35,6 +35,8 @@ every_adapter = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTE
 class RepeatedTokens:
     """A text that can be learned: the same 40 tokens over and over."""
 
+    end_of_text = None
+
     def tokens(self, split: str) -> np.ndarray:
         return np.tile(np.arange(40, dtype=np.uint16) * 5, 20)
 
