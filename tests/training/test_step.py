@@ -116,3 +116,13 @@ def test_the_penalty_reaches_the_mask_only_with_its_weight(tiny_state: Build) ->
         shift.append(gradients(state)[name])
         state.optimizer.zero_grad()
     assert not torch.allclose(*shift)
+
+
+def test_steps_by_epochs_see_every_training_target_once_an_epoch(tiny_state, monkeypatch) -> None:
+    state = tiny_state("sampling=epochs", "data.max_train_tokens=65", "dropout=none")
+    seen = []
+    gather = state.batches["train"].gather
+    monkeypatch.setattr(state.batches["train"], "gather", lambda w: seen.append(w) or gather(w))
+    train_step(state)  # four windows of 16 tokens: one epoch, in two micro-batches
+    positions = torch.cat(seen)[:, 1:].flatten()
+    assert len(seen) == 2 and positions.unique().numel() == 64
