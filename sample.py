@@ -18,13 +18,13 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     args = parser.parse_args()
 
-    from data.tokenizer import load_tokenizer
+    from data.tokenizers import open_tokenizer
     from tracking.load import load_run
     from training.sample import generate
 
     run = load_run(args.run, args.checkpoint, args.device)
-    tokenizer = load_tokenizer(run.model.cfg.vocab_size)
-    prompt = tokenizer.encode(args.prompt)
+    tokenizer = open_tokenizer(run.cfg.data.tokenizer, run.cfg.data.vocab_size)
+    prompt = tokenizer.encode(args.prompt).tolist()
     for number in range(args.samples):
         tokens = generate(
             run.model,

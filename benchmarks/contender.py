@@ -142,12 +142,17 @@ def random_tokens(directory: Path, vocab_size: int) -> Any:
     """Token data of random tokens: what they say does not matter to the clock."""
     import numpy as np
 
+    from data.manifest import Manifest, Recipe, SplitFacts, TokenizerFacts
     from data.tokens import TokenData
 
     tokens = np.random.default_rng(0).integers(vocab_size, size=N_TOKENS, dtype=np.uint16)
     tokens.tofile(directory / "tokens.bin")
-    split = {"file": "tokens.bin", "tokens": N_TOKENS}
-    return TokenData(directory, {"fingerprint": "random", "splits": {"train": split, "val": split}})
+    split = SplitFacts.model_construct(file="tokens.bin", tokens=N_TOKENS)
+    words = TokenizerFacts.model_construct(vocab_size=vocab_size)
+    recipe = Recipe.model_construct(tokenizer=words, end_of_text=False)
+    splits = {"train": split, "val": split}
+    facts = Manifest.model_construct(fingerprint="random", recipe=recipe, splits=splits)
+    return TokenData(directory, facts)
 
 
 def build_ours(cfg: DictConfig, directory: Path) -> Built:

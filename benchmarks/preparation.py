@@ -53,14 +53,14 @@ def prepare_corpus(cfg: Any) -> dict[str, Any]:
     import datasets  # noqa: F401  (reading imports it late)
 
     from data.prepare import prepare
-    from data.tokenizer import load_tokenizer
+    from data.tokenizers import open_tokenizer
 
-    load_tokenizer(cfg.vocab_size)
+    open_tokenizer("gpt2", cfg.vocab_size).byte_lengths()
     with tempfile.TemporaryDirectory() as directory:
         start = time.perf_counter()
         data = prepare({**cfg, "cache_dir": directory}, block_size=1)
         seconds = time.perf_counter() - start
-        return {"time_s": seconds, "text_bytes": data.manifest["bytes"]}
+        return {"time_s": seconds, "text_bytes": data.manifest.bytes}
 
 
 def encode_corpus(cfg: Any) -> dict[str, Any]:
@@ -68,11 +68,11 @@ def encode_corpus(cfg: Any) -> dict[str, Any]:
     from data.articles import read_texts
     from data.config import DataConfig
     from data.sources import open_source
-    from data.tokenizer import load_tokenizer
+    from data.tokenizers.gpt2 import Tokenizer
 
     config = DataConfig.from_mapping(cfg)
     texts = list(read_texts(open_source(config), config))
-    encoding = load_tokenizer(config.vocab_size)
+    encoding = Tokenizer(config.vocab_size).encoding
     start = time.perf_counter()
     encoding.encode_ordinary_batch(texts, num_threads=len(os.sched_getaffinity(0)))
     seconds = time.perf_counter() - start

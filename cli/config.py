@@ -2,8 +2,8 @@
 
 The values themselves stand in `configs/`; here every one is MISSING, so there is one place to look
 for a default. Composing refuses a key or a type that is not here, `check_config` a value that
-cannot work; both before torch is imported. Data, dropout, adapter and tracker are chosen objects of
-any shape: their constructors check them.
+cannot work; both before torch is imported. Data, sampling, dropout, adapter and tracker are chosen
+objects of any shape: their constructors check them.
 """
 
 import math
@@ -76,6 +76,7 @@ class Config:
     decay_schedule: Any = MISSING
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     data: Any = MISSING
+    sampling: Any = MISSING
     adapter: Any = MISSING
     dropout: Any = MISSING
     tracker: Any = MISSING

@@ -142,6 +142,27 @@ def remove_directory(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
+@contextmanager
+def whole_or_absent(directory: Path) -> Iterator[Path]:
+    """A directory to write into that becomes `directory` at the end, or vanishes on any error.
+
+    Its files are flushed to the disk before the renaming, so even after a power cut the directory
+    is whole or absent. What a killed process left of an earlier try is removed first: hold
+    `locks.sole_builder(directory)` around this.
+    """
+    staging = directory.with_name(f"{directory.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        for path in (*staging.iterdir(), staging):
+            fsync(path)
+        rename(staging, directory)
+        fsync(directory.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def remove_leftovers(directory: Path) -> None:
     """Remove what an interrupted write left in `directory`, which the caller alone writes to."""
     for path in sorted(directory.glob(f"{TEMPORARY}*")):

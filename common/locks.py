@@ -1,67 +1,85 @@
-"""Directories that are whole or not there, one builder at a time, and hashes of files."""
+"""One process at a time: a file that names its holder, and that the kernel lets go with it."""
 
+import errno
 import fcntl
 import os
-import shutil
 import socket
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import file_digest
+from datetime import UTC, datetime
 from pathlib import Path
 
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+from common.errors import UserError
 
 
-@contextmanager
-def whole_or_absent(directory: Path) -> Iterator[Path]:
-    """A directory to write into that becomes `directory` at the end, or vanishes on any error.
+def acquire(file: Path, on_busy: Callable[[str], None], what: str = "") -> int:
+    """Lock `file`, made where it is missing, and return the descriptor that holds the lock.
 
-    Its files are flushed to the disk before the renaming, so even after a power cut the directory
-    is whole or absent. What a killed process left of an earlier try is removed first: hold
-    `sole_builder(directory)` around this.
+    Where another process has it, `on_busy` is told who: it raises to give up, or returns to wait.
+    The kernel drops the lock with the descriptor or the process, however that ends, so there is
+    nothing to clean up; the file stays, for removing it would race with the next process.
+
+    The file says who holds it, and `what` for. It is written to only if it is a plain file of that
+    very name: UserError for a link, whose target would be overwritten, and for anything else.
     """
-    staging = directory.with_name(f"{directory.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _open_plain(file)
     try:
-        yield staging
-        for path in (*staging.iterdir(), staging):
-            _flush_to_disk(path)
-        staging.rename(directory)
-        _flush_to_disk(directory.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
+            on_busy(holder or "another process")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        moved = not _is_at(file, descriptor)
+        if not moved:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            holder = f"process {os.getpid()} on {socket.gethostname()} since {now}{what}\n"
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
+    except BaseException:
         os.close(descriptor)
+        raise
+    if moved:  # with its directory, since it was opened: that lock guards nothing here any more
+        os.close(descriptor)
+        return acquire(file, on_busy, what)
+    return descriptor
+
+
+def _open_plain(file: Path) -> int:
+    rule = f"{file} must be a plain file: it is a lock, and will be written to; remove it"
+    try:
+        # Not blocking: a pipe or a device is refused and not waited for.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(file, flags, 0o644)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise UserError(rule) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(rule)
+    return descriptor
+
+
+def _is_at(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(file))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
 def sole_builder(directory: Path) -> Iterator[None]:
-    """One process at a time builds beside `directory`; another one says who does, and waits.
+    """One process at a time builds beside `directory`; another one says who does, and waits."""
 
-    The kernel lets go of the lock when its holder ends, however it ends. The file `.lock` stays:
-    removing it would race with the next process.
-    """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with (directory.parent / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            print(f"waiting for {lock.read().strip() or 'another process'}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}, which makes {directory}")
-        lock.flush()
+    def say(holder: str) -> None:
+        print(f"waiting for {holder}", file=sys.stderr)
+
+    lock = acquire(directory.parent / ".lock", say, f", which makes {directory}")
+    try:
         yield
+    finally:
+        os.close(lock)

@@ -5,12 +5,19 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from common.errors import UserError
+from data.tokenizers import open_tokenizer
 
 Texts = tuple[str, ...]
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
+        raise UserError("a text")
+    return value
+
+
+def _any_text(value: Any) -> str:
+    if not isinstance(value, str):
         raise UserError("a text")
     return value
 
@@ -56,6 +63,7 @@ _RULES = {
     "topic_field": _text,
     "topics": _texts,
     "split": _text,
+    "split_salt": _any_text,
     "val_fraction": _fraction,
     "test_fraction": _fraction,
     "end_of_text": _flag,
@@ -76,19 +84,20 @@ class DataConfig:
         source: `sample` (embedded), `hub` (repo, subset, revision, hub_split) or `files` (paths).
         article_start: regular expression of the row that begins an article, for corpora stored
             line by line; null where each row is an article.
-        text_field: where a record keeps its text.
+        text_field: where a record keeps its text, or its list of numbers (tokenizer `numbers`).
         topics, topic_field: keep only the records whose topic is one of these; null keeps all.
         max_bytes: stop after so many bytes of UTF-8 text; null reads all.
 
     Split:
         split: `articles` puts every article by its hash into train, val or test; `characters`
             cuts the whole text once, train before val, as the published runs did (no test).
+        split_salt: put before a text when it is hashed: another salt deals out other splits.
         val_fraction, test_fraction: shares of the articles, or of the characters.
         end_of_text: end every article with that token; without it, with a blank line.
         max_train_tokens: keep only so many training tokens; val and test stay whole.
 
     Tokens:
-        tokenizer, vocab_size: `gpt2`, and how many of its tokens (see `data.tokenizer`).
+        tokenizer, vocab_size: a module of `data.tokenizers`, and how many tokens it has.
         cache_dir: where token files are kept; a relative one lies below the repository.
         num_proc: cores that tokenise; null takes all that this process may use.
     """
@@ -104,6 +113,7 @@ class DataConfig:
     topic_field: str = "topic"
     topics: Texts | None = None
     split: str = "articles"
+    split_salt: str = ""
     val_fraction: float = 0.1
     test_fraction: float = 0.1
     end_of_text: bool = True
@@ -135,7 +145,6 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_choice("split", self.split, ("articles", "characters"))
-        _check_choice("tokenizer", self.tokenizer, ("gpt2",))
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
                 f"data.val_fraction={self.val_fraction} and data.test_fraction="
@@ -146,6 +155,18 @@ class DataConfig:
                 f"data.test_fraction={self.test_fraction} must be 0 with data.split=characters: "
                 "one cut gives train and val; choose data/cut=published, or data.split=articles"
             )
+
+        self._check_tokenizer()
+
+    def _check_tokenizer(self) -> None:
+        if open_tokenizer(self.tokenizer, self.vocab_size).divisible:
+            return
+        for key, whole in (("max_bytes", None), ("split", "articles")):
+            if getattr(self, key) != whole:
+                raise UserError(
+                    f"data.{key}={getattr(self, key)} must be {whole or 'null'} with "
+                    f"data.tokenizer={self.tokenizer}: its texts can't be cut anywhere"
+                )
 
     @property
     def splits(self) -> tuple[str, ...]:

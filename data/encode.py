@@ -4,17 +4,16 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import tiktoken
+from data.tokenizers.base import BaseTokenizer
 
 BLOCK_CHARS = 1 << 16
 JOB_CHARS = 1 << 18
-# GPT-2's pattern never matches across the place between a visible character and a blank, and looks
-# behind nowhere: text that is cut there has the same tokens as the whole.
+# The law of a tokenizer: text that is cut here has the same tokens as the whole. GPT-2's pattern
+# never matches across the place between a visible character and a blank, and looks behind nowhere.
 _CUT_BEFORE = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 _CUT_AFTER = re.compile(r"\S(?=[ \n])")
 
@@ -70,16 +69,16 @@ def cut_text(text: str, size: int = BLOCK_CHARS) -> list[str]:
 
 
 def encode_blocks(
-    source: Iterable[Block], encoding: "tiktoken.Encoding", num_proc: int
+    source: Iterable[Block], tokenizer: BaseTokenizer, num_proc: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(split, tokens) of each block in turn; tokens (n,) uint16.
+    """(split, tokens) of each block in turn; tokens (n,) of the tokenizer's type.
 
     Threads, because tiktoken works outside Python's lock and hands its tokens over as one buffer.
     Only a few jobs for each thread are read ahead.
     """
 
     def encode(job: list[Block]) -> list[tuple[str, np.ndarray]]:
-        return [(block.split, encode_block(block, encoding)) for block in job]
+        return [(block.split, encode_block(block, tokenizer)) for block in job]
 
     pending: deque[Future[list[tuple[str, np.ndarray]]]] = deque()
     with ThreadPoolExecutor(num_proc, thread_name_prefix="tokenise") as pool:
@@ -94,12 +93,12 @@ def encode_blocks(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def encode_block(block: Block, encoding: "tiktoken.Encoding") -> np.ndarray:
-    """The tokens of one block, (n,) uint16; special tokens' names in a text are ordinary text."""
-    tokens = encoding.encode_to_numpy(block.text, disallowed_special=())
+def encode_block(block: Block, tokenizer: BaseTokenizer) -> np.ndarray:
+    """The tokens of one block, (n,), and end-of-text where it ends a document."""
+    tokens = tokenizer.encode(block.text)
     if block.ends:
-        tokens = np.append(tokens, encoding.eot_token)
-    return tokens.astype("<u2")
+        tokens = np.append(tokens, tokenizer.end_of_text)
+    return tokens.astype(tokenizer.dtype)
 
 
 def _jobs(source: Iterable[Block]) -> Iterator[list[Block]]:

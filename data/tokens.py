@@ -1,6 +1,5 @@
-"""Token files and their manifest: written once, and checked byte for byte at every opening."""
+"""Token files: written once, and checked byte for byte at every opening."""
 
-import json
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,14 +9,14 @@ from typing import Any, Self
 import numpy as np
 
 from common.errors import UserError
-from common.locks import file_sha256
-
-MANIFEST = "manifest.json"
+from common.files import sha256_of
+from data.manifest import MANIFEST, Manifest, SplitFacts, read_manifest
+from data.tokenizers.base import BaseTokenizer, token_dtype
 
 
 @dataclass(frozen=True)
 class TokenData:
-    """Prepared text: a directory with one file of uint16 tokens for each split.
+    """Prepared text: a directory with one file of tokens for each split.
 
     Attributes:
         directory: where the files lie.
@@ -25,67 +24,75 @@ class TokenData:
     """
 
     directory: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def fingerprint(self) -> str:
         """sha256 of all that decides the tokens; the same on every machine."""
-        return self.manifest["fingerprint"]
+        return self.manifest.fingerprint
 
     @property
     def vocab_size(self) -> int:
-        return self.manifest["tokenizer"]["vocab_size"]
+        return self.manifest.recipe.tokenizer.vocab_size
 
     @property
-    def end_of_text(self) -> int:
-        """The id of the end-of-text token, whether or not it stands between the articles."""
-        return self.vocab_size - 1
+    def end_of_text(self) -> int | None:
+        """The token that ends every document; None where nothing stands between them."""
+        return self.vocab_size - 1 if self.manifest.recipe.end_of_text else None
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(self.manifest["splits"])
+        return tuple(self.manifest.splits)
 
     def tokens(self, split: str) -> np.ndarray:
-        """(n_tokens,) uint16, mapped from disk; what is written to it never reaches the file."""
-        path = self.directory / self._facts(split)["file"]
+        """(n_tokens,) uint16, or uint32 where the vocabulary needs it, mapped from disk.
+
+        What is written to it never reaches the file.
+        """
+        path = self.directory / self._facts(split).file
         # Copy on write rather than read-only: torch warns of arrays it might not write to.
-        return np.memmap(path, dtype="<u2", mode="c")
+        return np.memmap(path, dtype=token_dtype(self.vocab_size), mode="c")
 
     def n_tokens(self, split: str) -> int:
-        return self._facts(split)["tokens"]
+        return self._facts(split).tokens
 
     def n_bytes(self, split: str) -> int:
         """Bytes of UTF-8 that the split's tokens stand for; end-of-text stands for none."""
-        return self._facts(split)["bytes"]
+        return self._facts(split).bytes
 
-    def _facts(self, split: str) -> dict[str, Any]:
-        if split not in self.manifest["splits"]:
+    def _facts(self, split: str) -> SplitFacts:
+        if split not in self.manifest.splits:
             raise UserError(
                 f"split={split} is not in these data: there are {', '.join(self.splits)}; a "
                 "character cut (data/cut=published) has no test, data.split=articles does"
             )
-        return self.manifest["splits"][split]
+        return self.manifest.splits[split]
 
     def check_windows(self, block_size: int) -> None:
         """A ValueError where a split is shorter than one window and its last target."""
         for split in self.splits:
-            if self.n_tokens(split) < block_size + 1:
-                raise UserError(
-                    f"split {split} has {self.n_tokens(split)} tokens and one window needs "
-                    f"block_size + 1 = {block_size + 1}: use more text (data.max_bytes, "
-                    f"data.max_train_tokens), a larger data.{split}_fraction or a smaller "
-                    "model.block_size"
-                )
+            check_windows(split, self.n_tokens(split), block_size)
+
+
+def check_windows(split: str, n_tokens: int, block_size: int) -> None:
+    if n_tokens < block_size + 1:
+        raise UserError(
+            f"split {split} has {n_tokens} tokens and one window needs "
+            f"block_size + 1 = {block_size + 1}: use more text (data.max_bytes, "
+            f"data.max_train_tokens), a larger data.{split}_fraction or a smaller "
+            "model.block_size"
+        )
 
 
 class SplitWriter:
-    """Appends tokens to the file of one split, and counts and hashes them as they pass."""
+    """Appends tokens to the file of one split, and counts and hashes them and their texts."""
 
-    def __init__(self, path: Path, byte_lengths: np.ndarray, max_tokens: int | None = None):
+    def __init__(self, path: Path, tokenizer: BaseTokenizer, max_tokens: int | None = None):
         self.max_tokens = max_tokens
-        self.n_tokens = self.n_bytes = 0
-        self._byte_lengths = byte_lengths
-        self._sha256 = sha256()
+        self.n_tokens = self.n_bytes = self.n_texts = 0
+        self._dtype = tokenizer.dtype
+        self._byte_lengths = tokenizer.byte_lengths()
+        self._sha256, self._text_sha256 = sha256(), sha256()
         self._path = path
 
     def __enter__(self) -> Self:
@@ -104,30 +111,32 @@ class SplitWriter:
     def full(self) -> bool:
         return self.max_tokens is not None and self.n_tokens >= self.max_tokens
 
+    def note(self, text: str) -> None:
+        """Count and hash one more text of the split."""
+        content = text.encode()
+        self._text_sha256.update(len(content).to_bytes(8, "little") + content)
+        self.n_texts += 1
+
     def write(self, tokens: np.ndarray) -> None:
-        """Append (n,) uint16 tokens, those beyond `max_tokens` left out."""
+        """Append (n,) tokens, those beyond `max_tokens` left out."""
         if self.max_tokens is not None:
             tokens = tokens[: self.max_tokens - self.n_tokens]
-        content = tokens.tobytes()
+        content = tokens.astype(self._dtype).tobytes()
         self._file.write(content)
         self._sha256.update(content)
         self.n_tokens += tokens.size
         self.n_bytes += int(self._byte_lengths[tokens].sum())
 
     def facts(self) -> dict[str, Any]:
+        """`SplitFacts`, as JSON has them."""
         return {
             "file": self._path.name,
             "tokens": self.n_tokens,
             "bytes": self.n_bytes,
             "sha256": self._sha256.hexdigest(),
+            "texts": self.n_texts,
+            "text_sha256": self._text_sha256.hexdigest(),
         }
-
-
-def render_manifest(facts: dict[str, Any]) -> bytes:
-    """The manifest's bytes; its last entry is the sha256 of the others."""
-    facts = {key: value for key, value in facts.items() if key != "manifest_sha256"}
-    facts["manifest_sha256"] = sha256(json.dumps(facts).encode()).hexdigest()
-    return (json.dumps(facts, indent=2) + "\n").encode()
 
 
 def open_tokens(directory: Path) -> TokenData:
@@ -137,30 +146,16 @@ def open_tokens(directory: Path) -> TokenData:
         ValueError: a file is missing, cut off or altered; it names the file and what to do.
     """
     remedy = f"remove {directory} and run again, the tokens are then made anew"
-    manifest = _read_manifest(directory / MANIFEST, remedy)
-    for facts in manifest["splits"].values():
-        path = directory / facts["file"]
-        expected = 2 * facts["tokens"]
+    data = TokenData(directory, read_manifest(directory / MANIFEST, remedy))
+    for facts in data.manifest.splits.values():
+        path = directory / facts.file
+        expected = token_dtype(data.vocab_size).itemsize * facts.tokens
         if not path.is_file():
             raise UserError(f"{path} is missing: {remedy}")
         if path.stat().st_size != expected:
             raise UserError(
                 f"{path} has {path.stat().st_size} bytes and should have {expected}: {remedy}"
             )
-        if file_sha256(path) != facts["sha256"]:
+        if sha256_of(path) != facts.sha256:
             raise UserError(f"{path} was altered, its sha256 is not the manifest's: {remedy}")
-    return TokenData(directory, manifest)
-
-
-def _read_manifest(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        content = path.read_bytes()
-        manifest = json.loads(content)
-        whole = isinstance(manifest, dict) and render_manifest(manifest) == content
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: {remedy}") from None
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, or JSON to choke on
-        whole = False
-    if not whole:
-        raise UserError(f"{path} was altered, it does not match its own sha256: {remedy}")
-    return manifest
+    return data

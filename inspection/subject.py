@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from common.errors import UserError
-from data.tokenizer import load_tokenizer
+from data.tokenizers import open_tokenizer
 from inspection.observe import observe
 from model.gpt import GPT
 from tracking.lines import read_lines
@@ -67,8 +67,8 @@ def load_subject(
     size = run.cfg.model.block_size
     if n_window < 2:
         raise UserError(f"windows={n_window} must be at least 2: masks of two texts are compared")
-    tokenizer = load_tokenizer(run.cfg.model.vocab_size)
-    tokens = run.data.tokens("val")[:size].tolist() if text is None else tokenizer.encode(text)
+    tokenizer = open_tokenizer(run.cfg.data.tokenizer, run.cfg.data.vocab_size)
+    tokens = (run.data.tokens("val")[:size] if text is None else tokenizer.encode(text)).tolist()
     if len(tokens) < 2:
         raise UserError(f"text={text!r} has {len(tokens)} tokens: give at least two")
     tokens = tokens[:size]
@@ -82,9 +82,7 @@ def load_subject(
         windows=windows,
         targets=targets,
         passage=passage,
-        passage_text=[
-            tokenizer.decode_single_token_bytes(t).decode("utf-8", "replace") for t in tokens
-        ],
+        passage_text=[tokenizer.decode([t]) for t in tokens],
         metrics=read_lines(directory / "metrics.jsonl"),
     )
 

@@ -1,14 +1,11 @@
 """A run's directory: found by what changes its numbers, and held by one process at a time."""
 
-import fcntl
 import hashlib
 import json
 import os
 import secrets
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -17,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.errors import UserError
 from common.files import explained, remove_leftovers, write_atomically
+from common.locks import acquire
 from tracking.provenance import changed_files
 
 # What changes no number: where things go, what they are called, how often they are written.
@@ -204,30 +202,15 @@ def _nonce(path: Path) -> str:
 
 
 def _acquire(path: Path) -> int:
-    """Lock the directory and return the descriptor that holds the lock.
+    """Lock the directory, made where it is missing, and return the descriptor that holds it."""
 
-    The kernel drops the lock with the process, so a killed one leaves nothing to clean up.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    file = path / "lock"
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = not os.path.samestat(os.fstat(descriptor), os.stat(file))  # moved aside meanwhile
-    except BlockingIOError:
-        held = True
-    if held:
-        holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
-        os.close(descriptor)
+    def refuse(holder: str) -> None:
         raise UserError(
-            f"{path} is in use by {holder or 'another process'}: "
+            f"{path} is in use by {holder}: "
             "wait for it, stop it, or choose another seed or runs_dir=DIR"
         )
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    holder = f"process {os.getpid()} on {socket.gethostname()} since {now}\n"
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, holder.encode(), 0)
-    return descriptor
+
+    return acquire(path / "lock", refuse)
 
 
 def _move_aside(path: Path, lock: int) -> int:

@@ -32,14 +32,14 @@ def run_facts(
 
 def data_facts(data: TokenData) -> dict[str, Any]:
     """Where a run's tokens come from, and how many there are."""
-    manifest, source = data.manifest, data.manifest["source"]
+    manifest, source = data.manifest, data.manifest.recipe.source.model_dump()
     facts = {
         "fingerprint": data.fingerprint,
         "source": source.get("repo", source["kind"]),
         "revision": source.get("revision") or source.get("package"),
         "origin": source,
-        "files": {split: facts["sha256"] for split, facts in manifest["splits"].items()},
-        "tokenizer": manifest["tokenizer"],
+        "files": {split: facts.sha256 for split, facts in manifest.splits.items()},
+        "tokenizer": manifest.recipe.tokenizer.model_dump(),
     }
     for split in ("train", "val"):
         facts |= {f"{split}_tokens": data.n_tokens(split), f"{split}_bytes": data.n_bytes(split)}

@@ -41,8 +41,8 @@ class Bundle:
     @cached_property
     def batches(self) -> dict[str, Batches]:
         """Windows of every split that the data has."""
-        size, device = self.cfg.model.block_size, self.machine.device
-        return {split: Batches(self.data.tokens(split), size, device) for split in self.data.splits}
+        data, size, device = self.data, self.cfg.model.block_size, self.machine.device
+        return {s: Batches(data.tokens(s), size, device, data.end_of_text) for s in data.splits}
 
     @cached_property
     def forward(self) -> nn.Module:

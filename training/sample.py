@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from data.tokenizer import load_tokenizer
+from data.tokenizers import open_tokenizer
 from model.gpt import GPT
 from training.bundle import Bundle
 from training.device import Machine
@@ -12,8 +12,9 @@ from training.device import Machine
 
 def sample_text(run: Bundle, n_samples: int = 2, n_tokens: int = 100) -> list[str]:
     """Text that the model writes from nothing but an end of text, or a line break without one."""
-    tokenizer = load_tokenizer(run.model.cfg.vocab_size)
-    start = tokenizer.eot_token if run.cfg.data.end_of_text else tokenizer.encode("\n")[0]
+    tokenizer = open_tokenizer(run.cfg.data.tokenizer, run.cfg.data.vocab_size)
+    end = run.data.end_of_text
+    start = int(tokenizer.encode("\n")[0]) if end is None else end
     run.model.eval()
     return [
         tokenizer.decode(generate(run.model, run.machine, [start], n_tokens, seed=seed))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cli.instantiate import instantiate
 from common.errors import UserError
 from data.prepare import TokenData
+from data.sampling import Sampler
 from model.gpt import GPT, GPTConfig
 from model.init import init_weights
 from model.slots import SLOTS
@@ -66,6 +67,7 @@ class TrainState(Bundle):
         )
         self.optimizer: Optimizer = instantiate(options, self.model)
         self.decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        self.sampler: Sampler = instantiate(cfg.sampling, self.batches["train"])
         self.schedule: Schedule = instantiate(cfg.schedule)
         self.decay_schedule: Schedule = instantiate(cfg.decay_schedule)
         if cfg.ema_decay is not None:

@@ -62,10 +62,10 @@ def accumulate_gradients(
     need: each operation goes back in the type that it went forward in.
     """
     cfg, batches = state.cfg, state.batches["train"]
-    starts = batches.window_starts(cfg.batch_size, cfg.seed, "train", step)
+    windows = state.sampler.windows(cfg.batch_size, cfg.seed, step)
     state.model.train()
     loss, penalty = torch.zeros((), device=state.machine.device), None
-    for index, some in enumerate(starts.split(cfg.micro_batch_size)):
+    for index, some in enumerate(windows.split(cfg.micro_batch_size)):
         torch.manual_seed(stream_seed(cfg.seed, f"dropout/{index}", step))
         tokens, targets = batches.gather(some)
         share = len(tokens) / cfg.batch_size
@@ -135,7 +135,8 @@ def check_evaluation(step: int, metrics: Mapping[str, float]) -> None:
 def describe_non_finite(state: TrainState, step: int, loss: Tensor) -> str:
     """Which step, on which windows, and where the gradient first went wrong."""
     cfg = state.cfg
-    starts = state.batches["train"].window_starts(cfg.batch_size, cfg.seed, "train", step).tolist()
+    windows = state.sampler.windows(cfg.batch_size, cfg.seed, step)
+    starts = windows.reshape(len(windows), -1)[:, 0].tolist()
     shown = ", ".join(map(str, starts[:SHOWN_WINDOWS])) + ", ..." * (len(starts) > SHOWN_WINDOWS)
     broken = [
         name

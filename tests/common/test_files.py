@@ -14,7 +14,9 @@ from common.files import (
     explained,
     read_regular,
     remove_leftovers,
+    sha256_of,
     to_json,
+    whole_or_absent,
     write_atomically,
     write_json_atomic,
 )
@@ -105,3 +107,28 @@ def test_only_plain_files_are_read(tmp_path: Path) -> None:
     for name in ("link", "pipe", "."):
         with pytest.raises(ValueError, match="must be a plain file"):
             read_regular(tmp_path / name, max_bytes=5)
+
+
+def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_a_directory_appears_whole(tmp_path: Path) -> None:
+    with whole_or_absent(tmp_path / "made") as staging:
+        (staging / "file").write_text("content")
+        assert not (tmp_path / "made").exists()
+    assert (tmp_path / "made" / "file").read_text() == "content"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_an_error_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    def fail() -> None:
+        with whole_or_absent(tmp_path / "made") as staging:
+            (staging / "file").write_text("content")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert list(tmp_path.iterdir()) == []

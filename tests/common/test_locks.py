@@ -2,16 +2,21 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from common.locks import file_sha256, sole_builder, whole_or_absent
-from data.prepare import REPOSITORY
+from common.errors import UserError
+from common.files import whole_or_absent
+from common.locks import acquire, sole_builder
+
+REPOSITORY = Path(__file__).parents[2]
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from common.locks import sole_builder, whole_or_absent
+from common.files import whole_or_absent
+from common.locks import sole_builder
 directory = Path(sys.argv[1])
 with sole_builder(directory), whole_or_absent(directory) as staging:
     (staging / "half").write_text("half")
@@ -37,31 +42,6 @@ def start(program, directory):
     )
 
 
-def test_sha256_is_the_standard_one(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
-
-
-def test_a_directory_appears_whole(tmp_path):
-    with whole_or_absent(tmp_path / "made") as staging:
-        (staging / "file").write_text("content")
-        assert not (tmp_path / "made").exists()
-    assert (tmp_path / "made" / "file").read_text() == "content"
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
-def test_an_error_leaves_nothing(tmp_path, error):
-    def fail():
-        with whole_or_absent(tmp_path / "made") as staging:
-            (staging / "file").write_text("content")
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_second_process_says_who_is_first_and_gets_its_turn_when_that_is_killed(tmp_path):
     directory = tmp_path / "tokens"
     holder = start(HOLD, directory)
@@ -81,3 +61,61 @@ def test_the_second_process_says_who_is_first_and_gets_its_turn_when_that_is_kil
         (staging / "file").write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "tokens"]
     assert [path.name for path in directory.iterdir()] == ["file"]
+
+
+class BusyError(Exception):
+    pass
+
+
+def refuse(holder):
+    raise BusyError(holder)
+
+
+def test_a_lock_is_refused_with_its_holder_and_free_when_closed(tmp_path):
+    lock = acquire(tmp_path / "made" / "lock", refuse, ", which tests")
+    with pytest.raises(BusyError, match=rf"^process {os.getpid()} on .* since .*, which tests$"):
+        acquire(tmp_path / "made" / "lock", refuse)
+    os.close(lock)
+    os.close(acquire(tmp_path / "made" / "lock", refuse))
+
+
+def test_a_lock_that_moved_away_guards_nothing(tmp_path):
+    old = acquire(tmp_path / "run" / "lock", refuse)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    new = acquire(tmp_path / "run" / "lock", refuse)
+    with pytest.raises(BusyError):
+        acquire(tmp_path / "run" / "lock", refuse)
+    os.close(old)
+    os.close(new)
+
+
+def test_who_waits_for_a_lock_that_moves_gets_the_one_in_its_place(tmp_path):
+    file = tmp_path / "run" / "lock"
+    held = [acquire(file, refuse)]
+
+    def move(_holder):
+        file.parent.rename(tmp_path / "moved")
+        os.close(held.pop())
+
+    lock = acquire(file, move)
+    with pytest.raises(BusyError):
+        acquire(file, refuse)
+    os.close(lock)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "directory"])
+def test_only_a_plain_file_is_locked_and_nothing_else_is_written_to(tmp_path, kind):
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    file = tmp_path / "lock"
+    make = {
+        "link": lambda: file.symlink_to(precious),
+        "dangling": lambda: file.symlink_to(tmp_path / "nowhere"),
+        "pipe": lambda: os.mkfifo(file),
+        "directory": file.mkdir,
+    }
+    make[kind]()
+    with pytest.raises(UserError, match=r"lock must be a plain file: .* remove it"):
+        acquire(file, refuse)
+    assert precious.read_text() == "content"
+    assert not (tmp_path / "nowhere").exists()

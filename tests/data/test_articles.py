@@ -1,4 +1,6 @@
 import re
+from hashlib import sha256
+from math import nextafter
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +28,45 @@ def test_an_article_stays_in_its_split_whatever_else_there_is():
     few = ARTICLES[::7]
     for split in ("train", "val", "test"):
         assert split_of(few, split, **fractions) == split_of(ARTICLES, split, **fractions) & {*few}
+
+
+# Which article goes where; every fingerprint, and every held-out number, rests on it.
+PINNED = {
+    "": "train val train test train train train train train test",
+    "2026-11": "train train train train val test train train train train",
+}
+
+
+@pytest.mark.parametrize("salt", PINNED)
+def test_which_article_goes_where(salt):
+    pieces = by_article_hash(ARTICLES[:10], val_fraction=0.2, test_fraction=0.2, salt=salt)
+    assert " ".join(split for split, _ in pieces) == PINNED[salt]
+
+
+@pytest.mark.parametrize("salt", ["", "2026-11"])
+def test_the_borders_of_the_splits_are_exactly_where_they_are_said_to_be(salt):
+    for text in ARTICLES[:200]:
+        digest = sha256((salt + text).encode()).digest()
+        u = int.from_bytes(digest[:8], "big") / 2**64
+        for fractions, split in [
+            ((0.0, u), "train"),  # u < test_fraction is false
+            ((0.0, nextafter(u, 1)), "test"),
+            ((u, 0.0), "train"),
+            ((nextafter(u, 1), 0.0), "val"),
+        ]:
+            val, test = fractions
+            ((found, _),) = by_article_hash([text], val, test, salt=salt)
+            assert found == split
+
+
+def test_another_salt_deals_out_other_splits_and_doubles_stay_together():
+    fractions = {"val_fraction": 0.1, "test_fraction": 0.1}
+    plain, salted = (
+        split_of(ARTICLES * 2, "test", salt=salt, **fractions) for salt in ("", "2026-11")
+    )
+    assert len(plain & salted) < 0.2 * len(plain)
+    sides = [split_of(ARTICLES * 2, s, salt="a", **fractions) for s in ("train", "val", "test")]
+    assert sum(map(len, sides)) == len(ARTICLES)
 
 
 def test_a_larger_val_never_takes_from_test():

@@ -45,7 +45,7 @@ def test_the_published_cut_is_an_option_of_every_choice():
         ({"paths": [1]}, "must be a list of texts"),
         ({"split": "words"}, "data.split=words must be one of articles, characters"),
         ({"split": "characters"}, "data.test_fraction=0.1 must be 0 with data.split=characters"),
-        ({"tokenizer": "bert"}, "data.tokenizer=bert must be one of gpt2"),
+        ({"tokenizer": "bert"}, "data.tokenizer=bert must be one of bytes, gpt2, numbers"),
     ],
 )
 def test_each_broken_rule_is_named(values, message):

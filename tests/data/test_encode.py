@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from data import encode
 from data.encode import Block, blocks, cut_text, encode_blocks
-from data.tokenizer import load_tokenizer
+from data.tokenizers import open_tokenizer
+
+TOKENIZERS = [("gpt2", 1024), ("gpt2", 50257), ("bytes", 257)]
 
 # Every sort of blank and visible character that the pattern of GPT-2 treats in its own way.
 TEXT = st.text(st.sampled_from("aZé9٣字'!s \n\t\r\x0b\x1c\x85\xa0\u2003\u3000<|>"), max_size=60)
@@ -13,19 +15,20 @@ TEXT = st.text(st.sampled_from("aZé9٣字'!s \n\t\r\x0b\x1c\x85\xa0\u2003\u3000
 
 def tokens_of(source, vocab_size=1024, num_proc=2):
     tokens = {}
-    for split, part in encode_blocks(source, load_tokenizer(vocab_size), num_proc):
+    for split, part in encode_blocks(source, open_tokenizer("gpt2", vocab_size), num_proc):
         tokens.setdefault(split, []).append(part)
     return {split: np.concatenate(parts).tolist() for split, parts in tokens.items()}
 
 
+@pytest.mark.parametrize(("name", "vocab_size"), TOKENIZERS)
 @settings(deadline=None)
-@given(TEXT, st.integers(1, 9))
-def test_cutting_loses_nothing_and_changes_no_token(text, size):
+@given(text=TEXT, size=st.integers(1, 9))
+def test_cutting_loses_nothing_and_changes_no_token(name, vocab_size, text, size):
     parts = cut_text(text, size)
     assert "".join(parts) == text
-    gpt2 = load_tokenizer()
-    apart = [token for part in parts for token in gpt2.encode_ordinary(part)]
-    assert apart == gpt2.encode_ordinary(text)
+    encode = open_tokenizer(name, vocab_size).encode
+    apart = [token for part in parts for token in encode(part).tolist()]
+    assert apart == encode(text).tolist()
 
 
 def test_parts_are_as_long_as_asked_where_there_are_blanks():
@@ -46,19 +49,15 @@ def test_without_end_of_text_a_split_is_encoded_as_one_text(pieces):
         tokens = tokens_of(blocks(pieces, end_of_text=False))
     for split in ("train", "val"):
         whole = "".join(text for name, text in pieces if name == split)
-        assert tokens.get(split, []) == load_tokenizer(1024).encode_ordinary(whole)
+        assert tokens.get(split, []) == open_tokenizer("gpt2", 1024).encode(whole).tolist()
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(TEXT, max_size=9))
 def test_with_end_of_text_each_article_ends_with_it(articles):
     tokens = tokens_of(blocks([("train", text) for text in articles], end_of_text=True))
-    encoding = load_tokenizer(1024)
-    expected = [
-        token
-        for text in articles
-        for token in (*encoding.encode_ordinary(text), encoding.eot_token)
-    ]
+    gpt2 = open_tokenizer("gpt2", 1024)
+    expected = [token for text in articles for token in (*gpt2.encode(text).tolist(), 1023)]
     assert tokens.get("train", []) == expected
 
 
@@ -79,16 +78,18 @@ def test_only_a_few_jobs_are_read_ahead(monkeypatch):
             n_read += 1
             yield Block("train", "text", ends=True)
 
-    for n_written, _ in enumerate(encode_blocks(source(), load_tokenizer(1024), num_proc=2)):
+    for n_written, _ in enumerate(
+        encode_blocks(source(), open_tokenizer("gpt2", 1024), num_proc=2)
+    ):
         assert n_read - n_written <= 8
 
 
 def test_names_of_special_tokens_in_a_text_are_text():
     (tokens,) = tokens_of([Block("train", "a <|endoftext|> b", ends=False)]).values()
-    assert load_tokenizer(1024).eot_token not in tokens
+    assert 1023 not in tokens
 
 
 def test_tokens_are_unsigned_16_bit():
-    encoding = load_tokenizer()
-    tokens = encode.encode_block(Block("train", "hello world", ends=True), encoding)
+    gpt2 = open_tokenizer("gpt2", 50257)
+    tokens = encode.encode_block(Block("train", "hello world", ends=True), gpt2)
     assert tokens.dtype == np.uint16 and tokens.tolist() == [31373, 995, 50256]

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from data import prepare as preparation
+from data.articles import by_article_hash
 from data.prepare import REPOSITORY, prepare
-from data.tokenizer import load_tokenizer
+from data.tokenizers.gpt2 import Tokenizer
 
 PROGRAM = """
 import json, sys
@@ -43,23 +45,21 @@ def left_in(cfg):
 
 
 def test_each_article_is_in_one_split_and_ends_with_end_of_text(prepared, articles):
-    encoding = load_tokenizer(512)
+    tokenizer = Tokenizer(512)
     texts = []
     for split in prepared.splits:
         tokens = prepared.tokens(split)
         ends = np.flatnonzero(tokens == prepared.end_of_text)
         assert ends[-1] == tokens.size - 1
-        texts += [
-            encoding.decode(part[part < 511].tolist()) for part in np.split(tokens, ends)[:-1]
-        ]
+        texts += [tokenizer.decode(part[part < 511]) for part in np.split(tokens, ends)[:-1]]
     assert sorted(texts) == sorted(record["text"] for record in articles)
 
 
 def test_bytes_are_those_of_the_texts(prepared, articles):
     n_bytes = sum(len(record["text"].encode()) for record in articles)
     assert sum(prepared.n_bytes(split) for split in prepared.splits) == n_bytes
-    assert prepared.manifest["bytes"] == n_bytes
-    assert prepared.manifest["texts"] == len(articles)
+    assert prepared.manifest.bytes == n_bytes
+    assert prepared.manifest.texts == len(articles)
 
 
 def test_the_published_cut_encodes_nine_tenths_and_the_rest(corpus, articles):
@@ -67,16 +67,16 @@ def test_the_published_cut_encodes_nine_tenths_and_the_rest(corpus, articles):
     data = prepare(corpus | cut, block_size=8)
     whole = "".join(record["text"] + "\n\n" for record in articles)
     n_train = int(0.9 * len(whole))
-    encoding = load_tokenizer(512)
-    assert data.tokens("train").tolist() == encoding.encode_ordinary(whole[:n_train])
-    assert data.tokens("val").tolist() == encoding.encode_ordinary(whole[n_train:])
+    tokenizer = Tokenizer(512)
+    assert data.tokens("train").tolist() == tokenizer.encode(whole[:n_train]).tolist()
+    assert data.tokens("val").tolist() == tokenizer.encode(whole[n_train:]).tolist()
     with pytest.raises(ValueError, match=r"split=test is not in these data.* has no test"):
         data.tokens("test")
 
 
 def test_max_bytes_cuts_the_text(corpus):
     data = prepare(corpus | {"max_bytes": 1001}, block_size=8)
-    assert data.manifest["bytes"] == 1001
+    assert data.manifest.bytes == 1001
     assert sum(data.n_bytes(split) for split in data.splits) == 1001
 
 
@@ -86,16 +86,18 @@ def test_max_train_tokens_cuts_training_tokens_alone(corpus, prepared):
     for split in ("val", "test"):
         assert data.tokens(split).tolist() == prepared.tokens(split).tolist()
     kept = data.tokens("train")
-    text = load_tokenizer(512).decode_bytes(kept[kept < 511].tolist())
+    text = Tokenizer(512).encoding.decode_bytes(kept[kept < 511].tolist())
     assert data.n_bytes("train") == len(text)
 
 
 def test_a_full_split_is_not_tokenised_any_further():
-    writers = {"train": SimpleNamespace(full=False), "val": SimpleNamespace(full=False)}
+    noted = []
+    writers = {s: SimpleNamespace(full=False, note=noted.append) for s in ("train", "val")}
     pieces = preparation._wanted(iter([("train", "a"), ("train", "b"), ("val", "c")]), writers)
     assert next(pieces) == ("train", "a")
     writers["train"].full = True
     assert list(pieces) == [("val", "c")]
+    assert noted == ["a", "b", "c"]
 
 
 def test_a_second_call_reads_the_cache(corpus, prepared, monkeypatch):
@@ -114,8 +116,35 @@ def test_the_fingerprint_follows_what_decides_the_tokens(corpus, prepared, tmp_p
     with copy.open("a") as file:
         file.write('\n{"text": "One more.", "topic": "A"}')
     others = [same, {"vocab_size": 400}, {"topics": ["A"]}, {"article_start": "Art"}]
+    others += [{"split_salt": "a"}, {"tokenizer": "bytes", "vocab_size": 257}]
     fingerprints = {prepare(corpus | other, block_size=8).fingerprint for other in others}
-    assert len(fingerprints | {prepared.fingerprint}) == 5
+    assert len(fingerprints | {prepared.fingerprint}) == 7
+
+
+def test_the_manifest_has_the_hash_of_the_text_as_it_was_tokenised(corpus, prepared, articles):
+    other = {"max_train_tokens": 300, "num_proc": 1, "vocab_size": 400}
+    splits = [prepare(corpus | values, block_size=8).manifest.splits for values in ({}, other)]
+    pieces = list(by_article_hash([a["text"] for a in articles], 0.1, 0.1))
+    for name in ("train", "val", "test"):
+        texts = [text.encode() for split, text in pieces if split == name]
+        stream = b"".join(len(text).to_bytes(8, "little") + text for text in texts)
+        for facts in (split[name] for split in splits):
+            assert facts.texts == len(texts)
+            assert facts.text_sha256 == sha256(stream).hexdigest()
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(corpus, monkeypatch):
+    path = Path(corpus["paths"][0])
+    write_splits = preparation._write_splits
+
+    def change(*args):
+        path.write_text(path.read_text() + "\n")
+        return write_splits(*args)
+
+    monkeypatch.setattr(preparation, "_write_splits", change)
+    with pytest.raises(ValueError, match="was changed while it was read: run again"):
+        prepare(corpus, block_size=8)
+    assert left_in(corpus) == []
 
 
 @pytest.mark.parametrize(
@@ -197,9 +226,17 @@ def test_a_warm_start_imports_nothing_heavy(corpus, prepared):
     assert output.stdout.split("\n", 1) == [prepared.fingerprint, "[]\n"]
 
 
-def test_the_sample_has_the_known_bytes_and_tokens(tmp_path):
+@pytest.mark.parametrize(
+    ("salt", "texts"),
+    [
+        ("", {"train": 8028, "val": 1021, "test": 984}),
+        ("2026-11", {"train": 8071, "val": 1003, "test": 959}),
+    ],
+)
+def test_the_sample_has_the_known_bytes_and_tokens(tmp_path, salt, texts):
     sample = {"source": "sample", "text_field": "extract", "cache_dir": str(tmp_path)}
-    data = prepare(sample | {"vocab_size": 1024}, block_size=64)
-    assert data.manifest["texts"] == 10_033
+    data = prepare(sample | {"vocab_size": 1024, "split_salt": salt}, block_size=64)
+    assert {split: facts.texts for split, facts in data.manifest.splits.items()} == texts
+    assert data.manifest.texts == 10_033
     assert sum(map(data.n_bytes, data.splits)) == 4_885_535
     assert sum(map(data.n_tokens, data.splits)) == 1_999_017 + 10_033

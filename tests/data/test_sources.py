@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common.errors import UserError
 from data import sources
 from data.articles import Corpus, read_texts
 from data.config import DataConfig
@@ -58,6 +59,23 @@ def test_parquet_and_json_arrays_are_read(tmp_path, articles):
     assert read(paths=write(tmp_path / "a.json", json.dumps(articles).encode())) == texts
 
 
+NAMES = ["[ab]", "[[]a]", "x*y?", "{1,2}", "a**b", "!a"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_could_be_a_pattern_is_that_file(tmp_path, name):
+    for other in ["a", "b", "1", "xxy1", *NAMES]:
+        write(tmp_path / f"{other}.jsonl", as_jsonl([{"text": other}]))
+    assert read(paths=[str(tmp_path / f"{name}.jsonl")]) == [name]
+
+
+def test_a_folder_whose_name_could_be_a_pattern_is_that_folder(tmp_path):
+    for folder in ("[ab]", "a"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.jsonl", as_jsonl([{"text": folder}]))
+    assert read(paths=str(tmp_path / "[ab]" / "x.jsonl")) == ["[ab]"]
+
+
 def test_several_files_and_patterns_are_read_in_order(tmp_path):
     for name in "bac":
         write(tmp_path / f"{name}.jsonl", as_jsonl([{"text": name}]))
@@ -82,6 +100,27 @@ def test_topics_choose_records(tmp_path, articles):
         read(paths=path, topics=["A", "D"])
     with pytest.raises(ValueError, match=r"data\.topic_field=subject is no field of"):
         read(paths=path, topics=["A"], topic_field="subject")
+
+
+def test_a_misspelt_topic_is_named_where_max_bytes_ends_the_reading(tmp_path, articles):
+    path = write(tmp_path / "a.jsonl", as_jsonl([*articles, {"text": "last", "topic": "Z"}]))
+    with pytest.raises(ValueError, match=r"no record has the topic 'D' in field topic"):
+        read(paths=path, topics=["A", "D"], max_bytes=10)
+    first = next(record["text"] for record in articles if record["topic"] == "A")
+    assert read(paths=path, topics=["A", "Z"], max_bytes=10) == [first[:10]]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.parquet"])
+def test_text_that_is_not_utf8_is_named(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.parquet":
+        offsets = pa.py_buffer((0).to_bytes(4, "little") + (2).to_bytes(4, "little"))
+        buffers = [None, offsets, pa.py_buffer(b"\xff\xfe")]
+        pq.write_table(pa.table({"text": pa.Array.from_buffers(pa.string(), 1, buffers)}), path)
+    else:
+        path.write_bytes(b'{"text": "bad \xff\xfe"}\n')
+    with pytest.raises(UserError, match=f"{path}.*(UTF-8|utf-8)"):
+        read(paths=str(path))
 
 
 @pytest.mark.parametrize(

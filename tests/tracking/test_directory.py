@@ -197,6 +197,17 @@ def test_a_lock_on_a_directory_that_moved_away_does_not_count(tmp_path):
                 open_in(tmp_path)
 
 
+def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path):
+    path = leave(open_in(tmp_path), "running")
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    (path / "lock").unlink()
+    (path / "lock").symlink_to(precious)
+    with pytest.raises(ValueError, match="lock must be a plain file"):
+        open_in(tmp_path)
+    assert precious.read_text() == "content"
+
+
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot write .*file.*runs_dir=DIR"):

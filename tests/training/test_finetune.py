@@ -37,6 +37,7 @@ class RepeatedTokens:
     """A text that can be learned: the same 40 tokens over and over."""
 
     splits = ("train", "val")
+    end_of_text = None
 
     def tokens(self, split: str) -> np.ndarray:
         return np.tile(np.arange(40, dtype=np.uint16) * 5, 20)

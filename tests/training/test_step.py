@@ -190,3 +190,13 @@ def test_the_weight_decay_follows_its_schedule_where_there_is_decay(tiny_state: 
         train_step(state)
         decays.append([group["weight_decay"] for group in state.optimizer.param_groups])
     assert decays == [pytest.approx([d, 0.0]) for d in (0.1, 0.2, 0.3)]
+
+
+def test_steps_by_epochs_see_every_training_target_once_an_epoch(tiny_state, monkeypatch) -> None:
+    state = tiny_state("sampling=epochs", "data.max_train_tokens=65", "dropout=none")
+    seen = []
+    gather = state.batches["train"].gather
+    monkeypatch.setattr(state.batches["train"], "gather", lambda w: seen.append(w) or gather(w))
+    train_step(state)  # four windows of 16 tokens: one epoch, in two micro-batches
+    positions = torch.cat(seen)[:, 1:].flatten()
+    assert len(seen) == 2 and positions.unique().numel() == 64
