@@ -35,7 +35,7 @@ train: venv
 	$(BIN)/python train.py $(ARGS)
 
 compare: venv
-	$(BIN)/python train.py sweep=published scale=$(SCALE) hydra.launcher.workers=$(WORKERS) $(ARGS)
+	$(BIN)/python train.py table=published scale=$(SCALE) hydra.launcher.workers=$(WORKERS) $(ARGS)
 	$(BIN)/python -m experiments.table published_$(SCALE)
 
 table: venv

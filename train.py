@@ -3,7 +3,7 @@
     python train.py                                            # nano, learned dropout
     python train.py dropout=standard dropout.p=0.3
     python train.py -m dropout=none,standard,learned seed=1,2,3
-    python train.py sweep=published                            # every row of a table
+    python train.py table=published                            # every row of a table
 
 The same command run again goes on where the last one stopped, or finds the run finished.
 """

@@ -76,8 +76,8 @@ class Config:
     log_every: int = MISSING
     save_every: int = MISSING
     fresh: bool = MISSING
-    table: str | None = MISSING
-    row: str = MISSING
+    table_name: str | None = MISSING
+    row_name: str = MISSING
     scale: str = MISSING
     init_from: str | None = MISSING
     runs_dir: str = MISSING

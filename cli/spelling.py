@@ -5,7 +5,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-FOLDERS = ("experiment",)  # groups whose choices lie in folders: experiment=published/none
+FOLDERS = ("row",)  # groups whose choices lie in folders: row=published/none
 ALIKE = 0.6  # difflib's ratio from which a word may have been meant
 
 

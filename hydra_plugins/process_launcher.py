@@ -91,7 +91,7 @@ def log_name(overrides: Sequence[str], own: Sequence[str]) -> str:
     Where that is too long for a name, by what sets it apart from the sweep's others (`own`) and a
     digest of the whole.
     """
-    told = ",".join(o for o in overrides if not o.startswith("sweep="))
+    told = ",".join(o for o in overrides if not o.startswith("table="))
     if len(told) > LONGEST_NAME:
         digest = hashlib.sha256(told.encode()).hexdigest()[:8]
         told = f"{','.join(own)[:LONGEST_NAME]},{digest}"

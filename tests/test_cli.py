@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).parents[1]
 MISTAKES = {
     # a choice
     "dropout=standrd": ["dropout=standrd", "Did you mean standard?", "learned_precomputed"],
-    "experiment=published/nne": ["Did you mean published/none?", "published/learned"],
-    "sweep=publishd": ["Did you mean published?"],
+    "row=published/nne": ["Did you mean published/none?", "published/learned"],
+    "table=publishd": ["Did you mean published?"],
     "shape=publishd": ["shape=publishd: no such choice", "published_learned"],
     "dropout/slot@dropout.attention_output=locke": ["Did you mean locked?", "token"],
     "dropout=1": ["dropout=1: no such choice", "standard"],

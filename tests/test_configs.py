@@ -15,7 +15,7 @@ def names(folder: str) -> list[str]:
     return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
 
 
-EXPERIMENTS = [e for e in names("experiment") if not e.startswith("adapters/")]
+ROWS = [row for row in names("row") if not row.startswith("adapters/")]
 
 
 @pytest.mark.parametrize("scale", names("scale"))
@@ -23,7 +23,7 @@ EXPERIMENTS = [e for e in names("experiment") if not e.startswith("adapters/")]
 def test_every_scale_composes_and_builds(scale: str, dropout: str) -> None:
     with torch.device("meta"):
         cfg = composed(f"scale={scale}", f"dropout={dropout}", "model.n_layer=1")
-        assert cfg.row == dropout
+        assert cfg.row_name == dropout
         if scale != "gpt2":
             build_model(cfg)
 
@@ -45,15 +45,15 @@ def test_the_published_scale_has_the_published_sizes(monkeypatch, options, count
 @pytest.mark.parametrize("scale", ["nano", "small"])
 def test_the_matched_row_has_learned_dropouts_parameters(scale: str) -> None:
     counts = [
-        build_model(composed(f"scale={scale}", f"experiment=published/{row}")).n_parameters()
+        build_model(composed(f"scale={scale}", f"row=published/{row}")).n_parameters()
         for row in ("learned", "none_matched")
     ]
     assert counts[1] == pytest.approx(counts[0], rel=1e-3)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_row_takes_two_steps(experiment: str) -> None:
-    state = TrainState.build(composed(f"experiment={experiment}", *TINY))
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_takes_two_steps(row: str) -> None:
+    state = TrainState.build(composed(f"row={row}", *TINY))
     losses = [float(train_step(state)["train/batch_loss_nats"]) for _ in range(2)]
     assert all(6 < loss < 8 for loss in losses)  # ln 1024 = 6.93
 

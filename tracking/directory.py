@@ -21,7 +21,7 @@ from common.files import explained, remove_leftovers, write_atomically
 # What changes no number: where things go, what they are called, how often they are written.
 # `data`, `device` and `dtype` enter as what they came to: a fingerprint, a kind, a type.
 _IRRELEVANT = (
-    "tracker", "table", "row", "scale", "fresh", "log_every", "save_every",
+    "tracker", "table_name", "row_name", "scale", "fresh", "log_every", "save_every",
     "runs_dir", "results_dir", "device", "dtype", "data",
 )  # fmt: skip
 
@@ -103,8 +103,8 @@ def open_run(
     """
     config = plain(cfg)
     digest = run_hash(config, data_fingerprint, dtype=dtype, device_kind=device_kind)
-    parent = Path(config.get("runs_dir") or "runs") / (config.get("table") or config["scale"])
-    path = parent / config["row"] / f"seed{config['seed']}-{digest[:8]}"
+    parent = Path(config.get("runs_dir") or "runs") / (config.get("table_name") or config["scale"])
+    path = parent / config["row_name"] / f"seed{config['seed']}-{digest[:8]}"
     with explained(path, "runs_dir=DIR"):
         lock = _acquire(path)
         try:

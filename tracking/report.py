@@ -160,6 +160,6 @@ def _ones(metrics: Mapping[str, float]) -> str:
 
 
 def _published_record(run: RunDirectory) -> str:
-    if not run.config["table"]:
+    if not run.config["table_name"]:
         return ""
-    return str(Path("results/runs", run.config["table"], run.config["row"]))
+    return str(Path("results/runs", run.config["table_name"], run.config["row_name"]))

@@ -85,7 +85,7 @@ def test_a_divisor_is_suggested(config):
 
 def test_a_null_that_means_something_passes(config):
     cfg = config()
-    cfg.optimizer.grad_clip = cfg.schedule.decay_steps = cfg.table = None
+    cfg.optimizer.grad_clip = cfg.schedule.decay_steps = cfg.table_name = None
     check_config(cfg)
 
 
@@ -100,6 +100,6 @@ def test_nearest_spelling_comes_first():
 
 
 def test_groups_and_their_choices_are_read_from_the_folders():
-    assert {"dropout", "dropout/slot", "experiment", "scale"} <= set(groups())
+    assert {"dropout", "dropout/slot", "row", "scale"} <= set(groups())
     assert "none" in choices_of("dropout")
-    assert "published/none" in choices_of("experiment")
+    assert "published/none" in choices_of("row")

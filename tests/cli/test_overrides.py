@@ -53,7 +53,7 @@ def test_a_value_of_another_kind_or_a_choice_that_is_not_there_is_refused(check,
         ["data.max_train_tokens=null"],
         ["+note=hello", "steps=7"],
         ["dropout/slot@dropout.attention_output=locked", "dropout.attention_output.p=0.3"],
-        ["experiment=published/none", "shape=nano_matched"],
+        ["row=published/none", "shape=nano_matched"],
     ],
 )
 def test_what_is_right_passes(check, overrides):

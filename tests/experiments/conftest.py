@@ -106,7 +106,7 @@ def write(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 SMALL_CASE = """
 title: A small case
 question: Does the table say what its records say?
-command: python train.py sweep=small_case
+command: python train.py table=small_case
 scale: nano
 setting: Three rows, made up.
 source: No document.

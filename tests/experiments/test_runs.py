@@ -37,7 +37,7 @@ def test_records_of_other_rows_stay_outside(small_case, small_runs, write, make_
 
 def test_no_records_at_all_says_how_to_make_them(small_case, tmp_path):
     with pytest.raises(
-        ValueError, match=r"holds no record of table 'small_case'.*sweep=small_case"
+        ValueError, match=r"holds no record of table 'small_case'.*table=small_case"
     ):
         load_table(load_spec(small_case), tmp_path / "nowhere")
 

@@ -82,7 +82,7 @@ def alive(pid: str) -> bool:
 
 
 def test_a_failed_job_leaves_the_others_alone_and_its_own_log_says_why(start):
-    code, output = (sweep := start("sweep=rows", "hydra.launcher.workers=2")).ended()
+    code, output = (sweep := start("table=rows", "hydra.launcher.workers=2")).ended()
     assert code == 1
     assert "2 finished, 4 failed" in output
     assert "exit 1: RuntimeError: the reason" in output
@@ -96,10 +96,10 @@ def test_a_failed_job_leaves_the_others_alone_and_its_own_log_says_why(start):
 
 
 def test_a_job_is_one_run_of_the_sweep_in_a_process_group_of_its_own(start):
-    code, output = (sweep := start("sweep=rows", "kind=ends", "seed=5")).ended()
+    code, output = (sweep := start("table=rows", "kind=ends", "seed=5")).ended()
     assert code == 0
     assert "1 finished" in output
-    assert sweep.fact("table") == "rows"  # what the sweep's file says holds for its jobs
+    assert sweep.fact("table") == "rows"  # what the table's file says holds for its jobs
     assert sweep.fact("pid") == sweep.fact("group") != str(sweep.process.pid)
     assert "hydra.mode=RUN" in sweep.log()
 
@@ -189,5 +189,5 @@ def test_logs_of_different_jobs_have_different_names_however_long():
 
 
 def test_a_logs_name_is_one_file():
-    own = ["experiment=published/none", "seed=1"]
-    assert log_name(["sweep=published", *own], own) == "experiment=published_none,seed=1"
+    own = ["row=published/none", "seed=1"]
+    assert log_name(["table=published", *own], own) == "row=published_none,seed=1"

@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: stops.append(number))
     signal.signal(signal.SIGINT, lambda number, _: stops.append(number))
     threads = "/".join(os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-    print(f"pid={os.getpid()} group={os.getpgrp()} table={cfg.table} threads={threads}")
+    print(f"pid={os.getpid()} group={os.getpgrp()} table={cfg.table_name} threads={threads}")
     began = time.time()
     if cfg.kind == "raises":
         raise RuntimeError("the reason")

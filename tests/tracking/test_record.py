@@ -40,7 +40,7 @@ class Listener:
 
 def open_in(root: Path, **changes) -> RunDirectory:
     config = {
-        "seed": 3, "steps": 4, "row": "learned", "scale": "nano", "table": "published_nano",
+        "seed": 3, "steps": 4, "row_name": "learned", "scale": "nano", "table_name": "published_nano",
         "runs_dir": str(root / "runs"), "results_dir": str(root / "results"),
     }  # fmt: skip
     return open_run(config | changes, "text", dtype="float32", device_kind="cpu", code_hash="c0de")
@@ -217,7 +217,7 @@ def test_a_finished_record_can_be_filed_again(tmp_path):
         assert run.status == "finished"
         assert publish(run, run.read_record()) == result
     assert read(result) == read(path / "record.json")
-    train(tmp_path, table=None)
+    train(tmp_path, table_name=None)
     assert [p.name for p in (tmp_path / "results" / "runs").iterdir()] == ["published_nano"]
 
 
