@@ -18,7 +18,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from cli.config import check_config, register_schema
-from cli.errors import run_cli
+from cli.errors import mistakes_told, run_cli
+from cli.naming import row_name
 from common.errors import NON_FINITE
 
 if TYPE_CHECKING:  # torch is imported late, so that --help and --cfg answer at once
@@ -33,9 +34,15 @@ log = logging.getLogger("train")
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> None:
-    check_config(cfg)
-    OmegaConf.resolve(cfg)
+    with mistakes_told():
+        check_config(cfg)
+        cfg.row_name = row_name(cfg)
+        OmegaConf.resolve(cfg)
+        run_job(cfg)
 
+
+def run_job(cfg: DictConfig) -> None:
+    """Begin the run that the config describes, go on with it, or find it finished."""
     from cli.instantiate import instantiate
     from tracking import provenance
     from tracking.checkpoint import latest_checkpoint
@@ -56,6 +63,7 @@ def main(cfg: DictConfig) -> None:
         code_hash=provenance.code_hash(),
     )
     with opened as run, StopSignals() as stop:
+        log.info("run directory: %s", run.path)
         if run.status == "finished":
             log.info("this run is finished; fresh=true runs it anew")
             publish(run, run.read_record())
@@ -64,7 +72,6 @@ def main(cfg: DictConfig) -> None:
         if checkpoint := latest_checkpoint(run.checkpoints):
             state.load(checkpoint)
             log.info("going on from step %d of %d", state.progress.step, cfg.steps)
-        log.info("run directory: %s", run.path)
         try:
             with RunRecord(run, run_facts(state), tracker, state.progress.step) as record:
                 samples = train(state, run, record, stop)

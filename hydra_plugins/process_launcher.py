@@ -16,6 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from cli.rows import check_row
 from cli.sweep.jobs import Job, job_environment
 from common.errors import UserError
 
@@ -53,6 +54,10 @@ class ProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
+        name = self.config.hydra.job.config_name
+        for overrides in job_overrides:
+            check_row(name, list(overrides))  # before any job, what each would refuse
+
         # Plugins are imported at every start, also of `--help`: only a sweep pays for rich.
         from cli.sweep.report import Report
         from cli.sweep.sweep import Sweep
