@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cli.config import check_config, register_schema
 from cli.errors import mistakes_told, run_cli
+from cli.help import asks_for_help, print_help
 from cli.naming import row_name
 from common.errors import NON_FINITE
 
@@ -129,4 +130,4 @@ def due(step: int, every: int) -> bool:
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(print_help if asks_for_help() else main)

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import isqrt
-from pathlib import Path
 from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
@@ -24,6 +23,7 @@ from cli.rules import (
     CountFrom0,
     Flag,
     From0,
+    Place,
     Positive,
     Shaped,
     Text,
@@ -32,7 +32,7 @@ from cli.rules import (
     one_of,
     rule,
 )
-from cli.spelling import told_choices, unknown_key
+from cli.spelling import unknown_key
 from common.errors import UserError
 
 CLOSED, OPEN = ConfigDict(extra="forbid"), ConfigDict(extra="ignore")  # to keys beside these
@@ -126,7 +126,7 @@ class DropoutConfig:
     __pydantic_config__ = OPEN
 
     name: Name
-    penalty_weight: PenaltyWeightConfig | None = None
+    penalty_weight: PenaltyWeightConfig = MISSING
 
 
 @dataclass
@@ -150,8 +150,8 @@ class Config:
     row_name: Name = MISSING
     scale: Name = MISSING
     init_from: Text | None = MISSING
-    runs_dir: Text = MISSING
-    results_dir: Text = MISSING
+    runs_dir: Place = MISSING
+    results_dir: Place = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: Annotated[Any, Shaped(OptimizerConfig)] = MISSING
     schedule: Annotated[Any, Shaped(ScheduleConfig)] = MISSING
@@ -167,11 +167,7 @@ PLAIN_GROUPS = {"optimizer": OptimizerConfig, "schedule": ScheduleConfig}
 
 
 def register_schema() -> None:
-    """Make `schema` known to a defaults list. It goes first there, so that all else is held to it.
-
-    And `${choices:}` to the page that `--help` shows.
-    """
-    OmegaConf.register_new_resolver("choices", told_choices, replace=True)
+    """Make `schema` known to a defaults list. It goes first there, so that all else is held to it."""
     ConfigStore.instance().store(name="schema", node=Config)
 
 
@@ -188,8 +184,6 @@ def check_config(cfg: DictConfig) -> None:
     _check_rates(values["optimizer"], values["schedule"])
     _check_sizes(values["model"], values["data"])
     _check_memory(values["model"])
-    for key in ("runs_dir", "results_dir"):
-        _check_place(key, values[key])
 
 
 def _check_complete(cfg: DictConfig) -> None:
@@ -279,10 +273,3 @@ def _check_memory(model: dict[str, Any]) -> None:
 def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-
-def _check_place(key: str, place: str) -> None:
-    there = Path(place)
-    while not os.path.lexists(there) and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise UserError(f"{key}={place} must be a directory, and {there} is none: name another")

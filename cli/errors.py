@@ -27,6 +27,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from cli.rules import is_place
 from cli.spelling import FOLDERS, groups, renamed, unknown_choice, unknown_key
 from common.errors import FAILED, IN_USE, INTERRUPTED, MISTAKEN, InUse, UserError
 from common.files import StorageError
@@ -75,12 +76,14 @@ def mistakes_told() -> Iterator[None]:
 def check_hydra(arguments: Iterable[str]) -> None:
     """Raise UserError where an argument would choose Hydra's own parts: they are this project's."""
     for argument in arguments:
-        key = argument.partition("=")[0].lstrip("+~")
+        key, _, value = argument.lstrip("+~").partition("=")
         if re.match(r"hydra[./](callbacks|.*_target_)", key):
             raise UserError(
                 f"{argument}: Hydra's own parts are not for choosing; what may be set there is "
                 "hydra.launcher.workers, hydra.sweep.dir and hydra.mode"
             )
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and not is_place(value):
+            raise UserError(f"{argument} must be a directory, or a path on which to make one")
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:

@@ -5,8 +5,10 @@ is composed of which types, and to pydantic what its values may be.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError
@@ -50,6 +52,14 @@ def one_of(*choices: str) -> AfterValidator:
     return rule(lambda value: value in choices, f"one of {', '.join(choices)}")
 
 
+def is_place(path: str) -> bool:
+    """Whether a directory is there, or nothing stands in its way."""
+    there = Path(path)
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    return there.is_dir()
+
+
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict()]
 Whole = Annotated[int, Strict(), rule(lambda value: abs(value) < 2**63, "below 2**63")]
@@ -57,6 +67,7 @@ Count = Annotated[Whole, at_least(1)]
 CountFrom0 = Annotated[Whole, at_least(0)]
 Positive = Annotated[float, Strict(), above_zero()]
 From0 = Annotated[float, Strict(), at_least(0)]
+Place = Annotated[Text, rule(is_place, "a directory, or a path on which to make one")]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Messages for what is misspelt: what was meant, and what is valid there."""
 
-import textwrap
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -64,8 +63,8 @@ def unknown_key(key: str, siblings: Iterable[str], root: Mapping[Any, Any] | Non
     """`model.n_layr` and what `model` has -> those keys; `root`, the config, is searched for it."""
     parent, _, name = key.rpartition(".") if "/" not in key else ("", "", key)
     valid = [sibling for sibling in siblings if not sibling.startswith("_")]
-    if owners := [f"{parent}={choice}" for choice in _choices_with(parent, name)]:
-        return f"{key}: no such key here. {name} belongs to {', '.join(owners)}"
+    if owners := _choices_with(parent, name):
+        return f"{key}: no such key here. {name} belongs to {parent}={', '.join(owners)}"
     meant = None
     if not parent:
         valid += [group for group in groups() if "/" not in group and group not in valid]
@@ -84,8 +83,8 @@ def renamed(key: str, arguments: Iterable[str]) -> str | None:
 
 def choices_of(group: str) -> list[str]:
     """The names that `group=` takes."""
-    files = sorted((CONFIGS / group).glob("*/*.yaml" if group in FOLDERS else "*.yaml"))
-    return [str(file.relative_to(CONFIGS / group).with_suffix("")) for file in files]
+    files = (CONFIGS / group).glob("*/*.yaml" if group in FOLDERS else "*.yaml")
+    return sorted(str(file.relative_to(CONFIGS / group))[: -len(".yaml")] for file in files)
 
 
 def groups() -> list[str]:
@@ -93,22 +92,6 @@ def groups() -> list[str]:
     folders = {file.parent.relative_to(CONFIGS) for file in CONFIGS.glob("*/**/*.yaml")}
     return sorted(
         {folder.parts[0] if folder.parts[0] in FOLDERS else str(folder) for folder in folders}
-    )
-
-
-def told_choices() -> str:
-    """Every group but Hydra's with its choices, one a paragraph."""
-    names = [group for group in groups() if not group.startswith("hydra")]
-    width = max(map(len, names)) + 4
-    return "\n".join(
-        textwrap.fill(
-            ", ".join(choices_of(name)),
-            width=100,
-            initial_indent=f"  {name:<{width - 2}}",
-            subsequent_indent=" " * width,
-            break_on_hyphens=False,
-        )
-        for name in names
     )
 
 
