@@ -203,7 +203,7 @@ def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
 def _has(cfg: DictConfig, key: str) -> bool:
     group, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, group) if group else cfg
-    return node is not None and name in node
+    return name in node if isinstance(node, DictConfig) else node is not None
 
 
 def _check_plain_group(name: str, shape: type, group: dict[str, Any]) -> None:
@@ -252,8 +252,8 @@ def _check_sizes(model: dict[str, Any], data: dict[str, Any]) -> None:
         )
     if round(model["mlp_ratio"] * model["n_embd"]) < 1:
         raise UserError(
-            f"model.mlp_ratio={model['mlp_ratio']} must leave the MLP a column: it is that many "
-            f"times model.n_embd={model['n_embd']} wide"
+            f"model.mlp_ratio={model['mlp_ratio']} must be larger: the MLP is that many times "
+            f"model.n_embd={model['n_embd']} wide, which is no column"
         )
 
 
@@ -264,9 +264,9 @@ def _check_memory(model: dict[str, Any]) -> None:
     needed = BYTES_A_PARAMETER * (model["n_layer"] * layer + rows * width)
     if needed > (there := _memory_bytes()):
         raise UserError(
-            f"model.n_layer={model['n_layer']}, n_embd={width}: training needs "
-            f"{needed / 2**30:,.0f} GiB for weights, gradients and moments alone, and this machine "
-            f"has {there / 2**30:,.0f}: a smaller model"
+            f"model.n_layer={model['n_layer']} or model.n_embd={width} must be smaller: weights, "
+            f"gradients and moments need {needed / 2**30:,.0f} GiB, and this machine has "
+            f"{there / 2**30:,.0f}"
         )
 
 

@@ -78,7 +78,7 @@ def _touched(override: Override, settings: Iterable[str]) -> Iterator[str]:
     key = place(override)
     if any(f"{key}.".startswith(f"{setting}.") for setting in settings):
         yield key
-    else:
+    elif not is_choice(override):  # a group's choice comes before the row, whose values hold
         yield from sorted(setting for setting in settings if setting.startswith(f"{key}."))
 
 

@@ -59,7 +59,7 @@ def test_the_recipe_for_a_new_dropout_trains_two_steps(tmp_path: Path) -> None:
         [*arguments, cache], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("runs/nano/learned/seed1-*/summary.json"))) == 1
+    assert len(list(tmp_path.glob("runs/nano/mlp_output=shared,p=0.2/seed1-*/summary.json"))) == 1
 
 
 def commands() -> list[str]:

@@ -166,6 +166,18 @@ def test_no_helper_outlives_its_job(start):
     assert not alive(helper)
 
 
+def test_the_losses_of_the_runs_end_a_sweep_and_a_run_in_use_fails_none(start, tmp_path):
+    sweep = start("-m", "kind=runs,in_use", "seed=2,1")
+    code, output = sweep.ended()
+    assert code == 0
+    assert output.count("left to another process: exit 69: error: the run is in use") == 2
+    assert "2 finished, 2 in another process" in output
+    rows = re.findall(r"^toy +(\d) +([\d.]+) +([\d.]+), (\d+)$", output, re.M)
+    assert rows == [("1", "4.100", "4.000", "30"), ("2", "4.200", "4.000", "30")]
+    assert f"python -m experiments.table --runs '{tmp_path}/runs/my table'" in output
+    assert f"to go on: python {TOY}" in output
+
+
 def test_a_sweep_run_again_goes_on_in_the_same_logs(start):
     start("-m", "kind=raises").ended()
     (sweep := start("-m", "kind=raises")).ended()

@@ -1,5 +1,6 @@
 """A run in small, for the launcher: it starts, does what `kind` says, and ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from cli.errors import run_cli
+from common.errors import InUse
 
 INTERRUPTED = 75
 
@@ -41,6 +43,16 @@ def main(cfg: DictConfig) -> None:
         Path(cfg.place, str(cfg.seed)).touch()
         while len(list(Path(cfg.place).iterdir())) < 2:
             time.sleep(0.02)
+    if cfg.kind == "in_use":
+        raise InUse("the run is in use")
+    if cfg.kind == "runs":
+        directory = Path(cfg.runs, "my table", "toy", f"seed{cfg.seed}")
+        directory.mkdir(parents=True)
+        losses = {"val/loss_nats": 4 + cfg.seed / 10}
+        best = {"val/loss_nats": 4, "step": 30}
+        summary = {"row": "toy", "seed": cfg.seed, "metrics": losses, "best": best}
+        (directory / "summary.json").write_text(json.dumps(summary))
+        print(f"run directory: {directory}")
     print(f"ran from {began} to {time.time()}")
 
 
