@@ -3,7 +3,7 @@
     python train.py                                            # nano, learned dropout
     python train.py dropout=standard dropout.p=0.3
     python train.py -m dropout=none,standard,learned seed=1,2,3
-    python train.py sweep=published                            # every row of a table
+    python train.py table=published                            # every row of a table
 
 The same command run again goes on where the last one stopped, or finds the run finished.
 """
@@ -19,7 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cli.config import check_config, register_schema
-from cli.errors import run_cli
+from cli.errors import mistakes_told, run_cli
+from cli.help import asks_for_help, print_help
+from cli.naming import row_name
 from common.errors import NON_FINITE
 
 if TYPE_CHECKING:  # torch is imported late, so that --help and --cfg answer at once
@@ -34,9 +36,15 @@ log = logging.getLogger("train")
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> None:
-    check_config(cfg)
-    OmegaConf.resolve(cfg)
+    with mistakes_told():
+        check_config(cfg)
+        cfg.row_name = row_name(cfg)
+        OmegaConf.resolve(cfg)
+        run_job(cfg)
 
+
+def run_job(cfg: DictConfig) -> None:
+    """Begin the run that the config describes, go on with it, or find it finished."""
     import torch
 
     from cli.instantiate import instantiate
@@ -67,6 +75,7 @@ def main(cfg: DictConfig) -> None:
         base=identity,
     )
     with opened as run, StopSignals() as stop:
+        log.info("run directory: %s", run.path)
         if run.status == "finished":
             changed = f" (since then {', '.join(run.changed)} changed)" if run.changed else ""
             log.info("this run is finished%s; fresh=true runs it anew", changed)
@@ -76,7 +85,6 @@ def main(cfg: DictConfig) -> None:
         if checkpoint := latest_checkpoint(run.checkpoints, run.run_hash):
             state.load(checkpoint)
             log.info("going on from step %d of %d", state.progress.step, cfg.steps)
-        log.info("run directory: %s", run.path)
         facts = run_facts(state, identity, HydraConfig.get().overrides.task)
         announce(state, facts)
         try:
@@ -149,4 +157,4 @@ def due(step: int, every: int) -> bool:
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(print_help if asks_for_help() else main)

@@ -56,13 +56,13 @@ def main() -> None:
     with run.machine.autocast():
         layers = capture(run.model, tokens)
         report = measure(layers, run.machine.device.type)
-    report |= {"machine": machine(run.machine.device.type), "row": run.cfg.row}
+    report |= {"machine": machine(run.machine.device.type), "row": run.cfg.row_name}
     report |= {"checkpoint": options.checkpoint, "step": run.step}
     report["mask_from"] = sorted(
         {m.mask_from for m in run.model.modules() if hasattr(m, "mask_from")}
     )
     print(report["table"])
-    out = RESULTS / f"sparsity-{run.cfg.row}.json"
+    out = RESULTS / f"sparsity-{run.cfg.row_name}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -2,118 +2,174 @@
 
 The values themselves stand in `configs/`; here every one is MISSING, so there is one place to look
 for a default. Composing refuses a key or a type that is not here, `check_config` a value that
-cannot work; both before torch is imported. Data, sampling, dropout, adapter and tracker are chosen
-objects of any shape: their constructors check them.
+cannot work; both before torch is imported. What is `Any` is a chosen object of any shape: its
+constructor checks it, and `Shaped` the keys that every choice has.
 """
 
-import math
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from math import isqrt
+from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from pydantic import ConfigDict, Strict
 
+from cli.naming import Name
 from cli.overrides import check_overrides
+from cli.rules import (
+    Count,
+    CountFrom0,
+    Flag,
+    From0,
+    Place,
+    Positive,
+    Shaped,
+    Text,
+    at_least,
+    check_values,
+    one_of,
+    rule,
+)
 from common.errors import UserError
+
+CLOSED, OPEN = ConfigDict(extra="forbid"), ConfigDict(extra="ignore")  # to keys beside these
+BYTES_A_PARAMETER = 16  # float32: the weight, its gradient and AdamW's two moments
+TRIALS = 10**6
 
 
 @dataclass
 class ModelConfig:
     """The GPT (`configs/model/`)."""
 
-    vocab_size: int = MISSING
-    block_size: int = MISSING
-    n_layer: int = MISSING
-    n_head: int = MISSING
-    n_embd: int = MISSING
-    mlp_ratio: float = MISSING
-    activation: str = MISSING
-    bias: bool = MISSING
-    norm: str = MISSING
-    positions: str = MISSING
-    qk_norm: bool = MISSING
+    __pydantic_config__ = CLOSED
+
+    vocab_size: Annotated[Count, at_least(2)] = MISSING
+    block_size: Count = MISSING
+    n_layer: Count = MISSING
+    n_head: Count = MISSING
+    n_embd: Count = MISSING
+    mlp_ratio: Positive = MISSING
+    activation: Annotated[Text, one_of("gelu", "gelu_tanh", "selu", "silu", "squared_relu")] = (
+        MISSING
+    )
+    bias: Flag = MISSING
+    norm: Annotated[Text, one_of("layer", "rms")] = MISSING
+    positions: Annotated[Text, one_of("learned", "rotary")] = MISSING
+    qk_norm: Flag = MISSING
     mlp: Any = MISSING
-    attention: str = MISSING
+    attention: Annotated[Text, one_of("auto", "plain", "fused")] = MISSING
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (`configs/optimizer/`); no clipping where `grad_clip` is null."""
+
+    __pydantic_config__ = OPEN
+
+    lr: Positive
+    betas: Annotated[
+        list[float],
+        rule(
+            lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+            "two numbers in [0, 1): AdamW's decay rates",
+        ),
+    ] = MISSING
+    weight_decay: From0 = MISSING
+    grad_clip: Positive | None = None
+
+
+@dataclass
+class ScheduleConfig:
+    """The learning rate over the steps (`configs/schedule/`)."""
+
+    __pydantic_config__ = OPEN
+
+    warmup_steps: CountFrom0 = MISSING
+    decay_steps: Count | None = None
+    min_lr: From0 = MISSING
 
 
 @dataclass
 class EvaluateConfig:
     """The fixed windows of each split that every evaluation sees (`configs/evaluate/`)."""
 
-    windows: int = MISSING
-    final_windows: int = MISSING
-    batch_size: int = MISSING
-    attention_dropout: bool = MISSING
+    __pydantic_config__ = CLOSED
+
+    windows: Count = MISSING
+    final_windows: Count = MISSING
+    batch_size: Count = MISSING
+    attention_dropout: Flag = MISSING
+
+
+@dataclass
+class AdapterConfig:
+    """What is put around which layers of a trained model (`configs/adapter/`)."""
+
+    __pydantic_config__ = CLOSED
+
+    name: Text = MISSING
+    layer: Any = MISSING
+    targets: list[str] = MISSING
+
+
+@dataclass
+class PenaltyWeightConfig:
+    """The weight of the dropouts' penalty over the steps."""
+
+    __pydantic_config__ = CLOSED
+
+    max: From0
+    min: From0 = 0.0
+    rate: Positive | None = None
+
+
+@dataclass
+class DropoutConfig:
+    """What every preset has beside its slots (`configs/dropout/`)."""
+
+    __pydantic_config__ = OPEN
+
+    name: Name
+    penalty_weight: PenaltyWeightConfig = MISSING
 
 
 @dataclass
 class Config:
     """A run."""
 
-    seed: int = MISSING
-    steps: int = MISSING
-    batch_size: int = MISSING
-    micro_batch_size: int = MISSING
-    device: str = MISSING
-    dtype: str = MISSING
-    compile: bool = MISSING
-    eval_every: int = MISSING
-    log_every: int = MISSING
-    save_every: int = MISSING
-    fresh: bool = MISSING
-    table: str | None = MISSING
-    row: str = MISSING
-    scale: str = MISSING
-    scale_text: str = MISSING
-    init_from: str | None = MISSING
-    runs_dir: str = MISSING
-    results_dir: str = MISSING
+    __pydantic_config__ = CLOSED
+
+    seed: CountFrom0 = MISSING
+    steps: Count = MISSING
+    batch_size: Count = MISSING
+    micro_batch_size: Count = MISSING
+    device: Annotated[Text, one_of("auto", "cpu", "cuda")] = MISSING
+    dtype: Annotated[Text, one_of("auto", "float32", "bfloat16")] = MISSING
+    compile: Flag = MISSING
+    eval_every: Count = MISSING
+    log_every: Count = MISSING
+    save_every: Count = MISSING
+    fresh: Flag = MISSING
+    table_name: Name | None = MISSING
+    row_name: Name = MISSING
+    scale: Name = MISSING
+    scale_text: Text = MISSING
+    init_from: Text | None = MISSING
+    runs_dir: Place = MISSING
+    results_dir: Place = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
-    ema_decay: float | None = MISSING
-    optimizer: Any = MISSING
-    schedule: Any = MISSING
+    optimizer: Annotated[Any, Shaped(OptimizerConfig)] = MISSING
+    schedule: Annotated[Any, Shaped(ScheduleConfig)] = MISSING
     decay_schedule: Any = MISSING
+    ema_decay: Annotated[float, Strict(), rule(lambda d: 0 <= d < 1, "in [0, 1)")] | None = MISSING
+    sampling: Any = MISSING
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     data: Any = MISSING
-    sampling: Any = MISSING
-    adapter: Any = MISSING
-    dropout: Any = MISSING
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    dropout: Annotated[Any, Shaped(DropoutConfig)] = MISSING
     tracker: Any = MISSING
-
-
-CHOICES = {
-    "device": ("auto", "cpu", "cuda"),
-    "dtype": ("auto", "float32", "bfloat16"),
-    "model.activation": ("gelu", "gelu_tanh", "selu", "silu", "squared_relu"),
-    "model.norm": ("layer", "rms"),
-    "model.positions": ("learned", "rotary"),
-    "model.attention": ("auto", "plain", "fused"),
-}
-
-AT_LEAST = {
-    "seed": 0,
-    "steps": 1,
-    "batch_size": 1,
-    "micro_batch_size": 1,
-    "eval_every": 1,
-    "log_every": 1,
-    "save_every": 1,
-    "model.vocab_size": 2,
-    "model.block_size": 1,
-    "model.n_layer": 1,
-    "model.n_head": 1,
-    "model.n_embd": 1,
-    "optimizer.weight_decay": 0,
-    "schedule.warmup_steps": 0,
-    "schedule.decay_steps": 1,
-    "schedule.min_lr": 0,
-    "evaluate.windows": 1,
-    "evaluate.final_windows": 1,
-    "evaluate.batch_size": 1,
-}
-
-ABOVE_ZERO = ("model.mlp_ratio", "optimizer.lr", "optimizer.grad_clip")
 
 
 def register_schema() -> None:
@@ -122,22 +178,16 @@ def register_schema() -> None:
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Raise ValueError, with the key's name, at the first value that cannot work."""
+    """Raise UserError, with the key's name, at the first value that cannot work."""
     check_overrides(cfg)
     _check_complete(cfg)
-    for key, choices in CHOICES.items():
-        _check(cfg, key, _value(cfg, key) in choices, "one of " + ", ".join(choices))
-    for key, least in AT_LEAST.items():
-        value = _value(cfg, key)
-        _check(cfg, key, value is None or least <= value < math.inf, f"at least {least}")
-    for key in ABOVE_ZERO:
-        value = _value(cfg, key)
-        _check(cfg, key, value is None or 0 < value < math.inf, "above 0, and finite")
-    betas = _value(cfg, "optimizer.betas")
-    fits = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
-    _check(cfg, "optimizer.betas", fits, "two numbers in [0, 1): AdamW's decay rates")
+    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    check_values(Config, values)
     _check_divides(cfg, "micro_batch_size", "batch_size", "a step is whole micro-batches")
     _check_divides(cfg, "model.n_head", "model.n_embd", "heads share the width evenly")
+    _check_rates(values["optimizer"], values["schedule"])
+    _check_sizes(values["model"], values["data"])
+    _check_memory(values["model"])
 
 
 def _check_complete(cfg: DictConfig) -> None:
@@ -157,24 +207,59 @@ def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
 def _has(cfg: DictConfig, key: str) -> bool:
     group, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, group) if group else cfg
-    return node is not None and name in node
+    return name in node if isinstance(node, DictConfig) else node is not None
 
 
 def _check_divides(cfg: DictConfig, divisor: str, key: str, why: str) -> None:
-    whole = _value(cfg, key)
-    near = max(n for n in _divisors(whole) if n <= _value(cfg, divisor))
-    fits = whole % _value(cfg, divisor) == 0
-    _check(cfg, divisor, fits, f"a divisor of {key}={whole}: {why}; {divisor}={near} is one")
+    whole, given = OmegaConf.select(cfg, key), OmegaConf.select(cfg, divisor)
+    if whole % given:
+        near = max(n for n in _divisors(whole) if n <= given)
+        raise UserError(
+            f"{divisor}={given} must be a divisor of {key}={whole}: {why}; {divisor}={near} is one"
+        )
 
 
-def _check(cfg: DictConfig, key: str, fits: bool, rule: str) -> None:
-    if not fits:
-        raise UserError(f"{key}={_value(cfg, key)} must be {rule}")
+def _divisors(n: int) -> Iterator[int]:
+    """Divisors of n; not all, where n is so large that finding them would take long."""
+    for d in range(1, min(isqrt(n), TRIALS) + 1):
+        if n % d == 0:
+            yield from (d, n // d)
 
 
-def _value(cfg: DictConfig, key: str) -> Any:
-    return OmegaConf.select(cfg, key)
+def _check_rates(optimizer: dict[str, Any], schedule: dict[str, Any]) -> None:
+    lr, least = optimizer["lr"], schedule.get("min_lr", 0)
+    if least > lr:
+        raise UserError(
+            f"schedule.min_lr={least} must be at most optimizer.lr={lr}: the rate falls to it"
+        )
 
 
-def _divisors(n: int) -> Iterable[int]:
-    return (d for d in range(1, n + 1) if n % d == 0)
+def _check_sizes(model: dict[str, Any], data: dict[str, Any]) -> None:
+    tokens = data.get("vocab_size", model["vocab_size"])
+    if model["vocab_size"] != tokens:
+        raise UserError(
+            f"model.vocab_size={model['vocab_size']} must be data.vocab_size={tokens}: the model "
+            f"reads what the tokenizer writes; set data.vocab_size alone, and both change"
+        )
+    if round(model["mlp_ratio"] * model["n_embd"]) < 1:
+        raise UserError(
+            f"model.mlp_ratio={model['mlp_ratio']} must be larger: the MLP is that many times "
+            f"model.n_embd={model['n_embd']} wide, which is no column"
+        )
+
+
+def _check_memory(model: dict[str, Any]) -> None:
+    """Weights, gradients and moments alone must fit the machine, whatever activations need."""
+    width, rows = model["n_embd"], model["vocab_size"] + model["block_size"]
+    layer = (4 + 2 * model["mlp_ratio"]) * width**2
+    needed = BYTES_A_PARAMETER * (model["n_layer"] * layer + rows * width)
+    if needed > (there := _memory_bytes()):
+        raise UserError(
+            f"model.n_layer={model['n_layer']} or model.n_embd={width} must be smaller: weights, "
+            f"gradients and moments need {needed / 2**30:,.0f} GiB, and this machine has "
+            f"{there / 2**30:,.0f}"
+        )
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,7 +9,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from hydra.errors import (
     HydraException,
@@ -17,6 +18,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from omegaconf import OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -25,8 +27,16 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from cli.spelling import FOLDERS, groups, unknown_choice, unknown_key
-from common.errors import FAILED, INTERRUPTED, MISTAKEN, UserError
+from cli.rules import is_place
+from cli.spelling import FOLDERS, groups, renamed, unknown_choice, unknown_key
+from common.errors import FAILED, IN_USE, INTERRUPTED, MISTAKEN, InUseError, UserError
+from common.files import StorageError
+
+# What the machine lacks; any other refusal of the disk is of a path that the person chose.
+MACHINE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE,
+    errno.EACCES, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 
 # As the person set it: `run_cli` borrows the variable.
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -39,15 +49,9 @@ def run_cli(main: Callable[[], object]) -> None:
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on and prints nothing
     try:
-        main()
-    except Exception as error:
-        message, code = explain(error), MISTAKEN
-        if message is None:
-            message, code = explain_machine(error), FAILED
-        if message is None:
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(code)
+        with mistakes_told():
+            check_hydra(sys.argv[1:])
+            main()
     except KeyboardInterrupt:  # before or after the steps, which see to it themselves
         print("interrupted; the same command goes on or begins again", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -55,13 +59,51 @@ def run_cli(main: Callable[[], object]) -> None:
         del os.environ["HYDRA_FULL_ERROR"]
 
 
-def explain(error: BaseException) -> str | None:
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Exit with a line for what the person can mend. Within a job, before Hydra adds its own."""
+    try:
+        yield
+    except Exception as error:
+        told = explain(error)
+        if told is None or WANTS_TRACEBACK:
+            raise
+        message, code = told
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(code)
+
+
+def check_hydra(arguments: Iterable[str]) -> None:
+    """Raise UserError where an argument would choose Hydra's own parts: they are this project's."""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+~").partition("=")
+        if re.match(r"hydra[./](callbacks|.*_target_)", key):
+            raise UserError(
+                f"{argument}: Hydra's own parts are not for choosing; what may be set there is "
+                "hydra.launcher.workers, hydra.sweep.dir and hydra.mode"
+            )
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and not is_place(value):
+            raise UserError(f"{argument} must be a directory, or a path on which to make one")
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """A line or two and the exit code; None where it is a bug of ours."""
+    if isinstance(error, InUseError):
+        return str(error), IN_USE
+    if (message := _explain_machine(error)) is not None:
+        return message, FAILED
+    if (message := _explain_mistake(error)) is not None:
+        return message, MISTAKEN
+    return None
+
+
+def _explain_mistake(error: BaseException) -> str | None:
     """What the person mistook and what is valid; None where it is no mistake of theirs."""
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _explain_choice(error)
     if isinstance(error, InstantiationException):
-        return explain(cause) if cause is not None else None
+        return _explain_mistake(cause) if cause is not None else None
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {_brief(error.message)}"
     if isinstance(error, HydraException):
@@ -73,8 +115,10 @@ def explain(error: BaseException) -> str | None:
     return str(error) if isinstance(error, UserError) else None
 
 
-def explain_machine(error: BaseException) -> str | None:
+def _explain_machine(error: BaseException) -> str | None:
     """What the machine lacks and what helps; None where it lacks nothing."""
+    if isinstance(error, StorageError) and error.errno in MACHINE:
+        return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error}: free some space, then the same command goes on from the last checkpoint"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -92,17 +136,17 @@ def _explain_override(message: str, cause: BaseException | None) -> str:
     """Hydra's and OmegaConf's account of one override, in our words."""
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         key = str(cause.full_key)
-        if "/" in key:
-            return unknown_key(key, groups())
-        return unknown_key(key, map(str, cause.parent_node))
+        siblings = groups() if "/" in key else map(str, cause.parent_node)
+        root = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
+        return renamed(key, sys.argv) or unknown_key(key, siblings, root)
     if isinstance(cause, OmegaConfBaseException):
         return f"{cause.full_key}: {_brief(str(cause))}"
     if meant := re.match(
         r"Could not override '(\S+)'.*Did you mean to override (?:one of )?(.*)\?", message, re.S
     ):
-        return unknown_key(meant[1], meant[2].split(", "))
+        return renamed(meant[1], sys.argv) or unknown_key(meant[1], meant[2].split(", "))
     if group := re.search(r"config group '(\S+)' does not exist", message):
-        return unknown_key(group[1], groups())
+        return renamed(group[1], sys.argv) or unknown_key(group[1], groups())
     if many := re.match(r"Ambiguous value for argument '(.*)'|Sweep parameters '(.*)'", message):
         given = many[1] or many[2]
         return f"{given} asks for a sweep: add -m for one job a value, or write [a,b] for a list"

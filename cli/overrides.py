@@ -1,32 +1,39 @@
 """Overrides that Hydra lets pass and that would not do what they say.
 
 An optional group ignores a choice that does not exist, and where the config is free in shape (data,
-dropout, adapter, tracker) any value goes: a word where a number stood, as well.
+dropout, adapter, tracker) any key and any value goes: one that nobody reads, and a word where a
+number stood.
 """
 
+import re
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from cli.spelling import groups, unknown_choice
+from cli.parsing import is_choice, parse, place
+from cli.rows import check_row
+from cli.spelling import unknown_choice, unknown_key
 from common.errors import UserError
 
 
 def check_overrides(cfg: DictConfig) -> None:
-    """Raise ValueError at the first override of the command line that is of no effect or no kind."""
+    """Raise UserError at the first override of the command line that is of no effect or no kind."""
     if not HydraConfig.initialized():
         return  # composed by a program, not typed by a person
     hydra = HydraConfig.get()
-    given = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
-    chosen = [override for override in given if override.key_or_group in groups()]
+    given = parse(hydra.overrides.task)
+    chosen = [override for override in given if is_choice(override)]
     for override in chosen:
         _check_choice(override)
+    check_row(hydra.job.config_name, hydra.overrides.task)
+    for override in given:
+        _check_read(override, cfg)
     valued = [override for override in given if override not in chosen and not _adds(override)]
     if valued:
         others = [str(override.input_line) for override in given if override not in valued]
@@ -40,6 +47,36 @@ def _check_choice(override: Override) -> None:
     repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
     if isinstance(choice, str) and not repository.config_exists(f"{group}/{choice}"):
         raise UserError(unknown_choice(group, choice))
+
+
+def _check_read(override: Override, cfg: DictConfig) -> None:
+    """`dropout.KEY` is a slot, or some slot refers to it, or nobody reads it."""
+    group, _, key = place(override).partition(".")
+    key = key.partition(".")[0]
+    if group != "dropout" or not key or override.is_delete():
+        return
+    read = {"name", "penalty_weight", *_referred_to(cfg)}
+    if key in read or (_is_object(cfg.dropout[key]) and not _adds(override)):
+        return
+    if _is_object(cfg.dropout[key]) and key in _slots():
+        return
+    objects = {str(name) for name, node in cfg.dropout.items() if _is_object(node)}
+    raise UserError(unknown_key(f"dropout.{key}", read | objects - {key}))
+
+
+def _referred_to(cfg: DictConfig) -> set[str]:
+    raw = OmegaConf.to_container(cfg.dropout, resolve=False)
+    return set(re.findall(r"\$\{(?:oc\.select:)?dropout\.(\w+)", str(raw)))
+
+
+def _is_object(node: Any) -> bool:
+    return isinstance(node, Mapping) and "_target_" in node
+
+
+def _slots() -> tuple[str, ...]:
+    from model.slots import SLOTS  # torch comes with it: asked last, and for slots alone
+
+    return tuple(SLOTS)
 
 
 def _check_kind(key: str, before: DictConfig, cfg: DictConfig) -> None:

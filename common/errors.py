@@ -6,6 +6,7 @@ import os
 FAILED = 1  # a bug, a machine out of space or memory, or a sweep in which a job failed
 MISTAKEN = 2  # a mistake in the command or the config
 NON_FINITE = 3  # the loss or a gradient was not finite
+IN_USE = os.EX_UNAVAILABLE  # 69: another process has the run
 INTERRUPTED = os.EX_TEMPFAIL  # 75: try again later, which here goes on from the checkpoint
 
 
@@ -14,3 +15,7 @@ class UserError(ValueError):
 
     Commands print it without a traceback and exit with 2. A ValueError of any other class is a bug.
     """
+
+
+class InUseError(UserError):
+    """Another process holds what this one wants; in a sweep the run is left to it."""

@@ -47,6 +47,10 @@ _REMEDIES = {
 class StorageError(UserError):
     """The disk refused: full, not writable, over a limit. The message says what to change."""
 
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.errno = number
+
 
 @contextmanager
 def explained(path: Path, elsewhere: str = "runs_dir=DIR", action: str = "write") -> Iterator[None]:
@@ -62,7 +66,8 @@ def explained(path: Path, elsewhere: str = "runs_dir=DIR", action: str = "write"
         if number is None:
             raise
         remedy = _REMEDIES.get(number, f"{os.strerror(number)}: try another place")
-        raise StorageError(f"cannot {action} {path}: {remedy} ({elsewhere})") from error
+        message = f"cannot {action} {path}: {remedy} ({elsewhere})"
+        raise StorageError(message, number) from error
 
 
 def _error_number(error: Exception) -> int | None:

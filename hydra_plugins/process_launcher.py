@@ -16,6 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from cli.rows import check_row
 from cli.sweep.jobs import Job, job_environment
 from common.errors import UserError
 
@@ -53,6 +54,10 @@ class ProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
+        name = self.config.hydra.job.config_name
+        for overrides in job_overrides:
+            check_row(name, list(overrides))  # before any job, what each would refuse
+
         # Plugins are imported at every start, also of `--help`: only a sweep pays for rich.
         from cli.sweep.report import Report
         from cli.sweep.sweep import Sweep
@@ -91,7 +96,7 @@ def log_name(overrides: Sequence[str], own: Sequence[str]) -> str:
     Where that is too long for a name, by what sets it apart from the sweep's others (`own`) and a
     digest of the whole.
     """
-    told = ",".join(o for o in overrides if not o.startswith("sweep="))
+    told = ",".join(o for o in overrides if not o.startswith("table="))
     if len(told) > LONGEST_NAME:
         digest = hashlib.sha256(told.encode()).hexdigest()[:8]
         told = f"{','.join(own)[:LONGEST_NAME]},{digest}"

@@ -9,17 +9,22 @@ from pathlib import Path
 import pytest
 
 from cli.errors import run_cli
+from common.errors import InUseError
+from common.files import StorageError
 
 REPOSITORY = Path(__file__).parents[1]
 
 MISTAKES = {
     # a choice
     "dropout=standrd": ["dropout=standrd", "Did you mean standard?", "learned_precomputed"],
-    "experiment=published/nne": ["Did you mean published/none?", "published/learned"],
-    "sweep=publishd": ["Did you mean published?"],
+    "row=published/nne": ["Did you mean published/none?", "published/learned"],
+    "table=publishd": ["Did you mean published?"],
     "shape=publishd": ["shape=publishd: no such choice", "published_learned"],
     "dropout/slot@dropout.attention_output=locke": ["Did you mean locked?", "token"],
     "dropout=1": ["dropout=1: no such choice", "standard"],
+    "table=mine": ["no such choice. To name a run of your own: table_name=NAME"],
+    "sweep=published": ["sweep is now table: table=published"],
+    "experiment=published/none": ["experiment is now row: row=published/none"],
     # a group
     "dropuot=none": ["dropuot", "Did you mean dropout?", "optimizer"],
     "dropout/slt@dropout.attention_output=none": ["Did you mean dropout/slot?"],
@@ -42,6 +47,24 @@ MISTAKES = {
     "batch_size=64 micro_batch_size=48": ["=48", "batch_size=64", "micro_batch_size=32 is one"],
     "model.n_head=5": ["model.n_head=5", "model.n_embd=128"],
     "~seed": ["seed has no value"],
+    "dropout=standard dropout.p=1.5": ["p=1.5 must be in [0, 1]"],
+    "dropout.p=0.2": ["p belongs to dropout=alpha, ", "standard"],
+    "learning_rate=1": ["Did you mean optimizer.lr?"],
+    "lr=1": ["Did you mean optimizer.lr?"],
+    "epochs=1": ["Did you mean steps?"],
+    "+evil=1": ["evil: no such key"],
+    "+dropout.pp=0.3": ["dropout.pp: no such key"],
+    "schedule.min_lr=10": ["schedule.min_lr=10 must be at most optimizer.lr=0.002"],
+    "dropout.penalty_weight.max=-1": ["dropout.penalty_weight.max=-1 must be at least 0"],
+    "model.n_layer=100000": ["model.n_layer=100000", "GiB"],
+    "row_name=../x": ["row_name=../x must be a name"],
+    "results_dir=/dev/null": ["results_dir=/dev/null must be a directory"],
+    "hydra.run.dir=/dev/null": ["hydra.run.dir=/dev/null must be a directory"],
+    "hydra.launcher._target_=os.system": ["hydra.launcher._target_=os.system: Hydra's own parts"],
+    "+hydra.callbacks.x._target_=os.system": ["hydra.launcher.workers"],
+    # a row
+    "row=published/learned dropout=none": ["has dropout=learned, and a row is its definition"],
+    "table=published dropout=none": ["published/standard_0.2 has dropout=standard"],
 }
 
 
@@ -67,9 +90,18 @@ def test_a_mistake_is_named_with_what_is_valid(answer, override, told):
     assert code == 2
     for part in told:
         assert part in message
-    lines = [line for line in message.splitlines() if not line.startswith("Error executing job")]
+    lines = message.splitlines()
     assert lines[0].startswith("error: ")
     assert len(lines) <= 2
+    for line in lines:
+        if valid := line.partition("Valid: ")[2].split(", ")[1:]:
+            assert valid == sorted(valid)
+
+
+def test_the_root_has_keys_and_groups(answer):
+    _, message = answer("dropuot=none")
+    valid = message.partition("Valid: ")[2].strip().split(", ")
+    assert {"row", "table", "scale", "shape", "dropout", "seed", "row_name"} <= set(valid)
 
 
 def test_a_mistake_in_a_sweep_starts_no_job(answer):
@@ -97,6 +129,7 @@ def test_a_librarys_value_error_is_a_bug_of_ours():
     [
         (OSError(28, "No space left on device", "runs/x"), "free some space"),
         (PermissionError(13, "Permission denied", "runs/x"), "make it writable"),
+        (StorageError("cannot write x: the disk is full", 28), "the disk is full"),
         (MemoryError(), "micro_batch_size"),
     ],
 )
@@ -108,6 +141,33 @@ def test_what_the_machine_lacks_is_said(capsys, error, told):
         run_cli(run)
     assert exit_.value.code == 1
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(StorageError("cannot write x: a file stands there", 20), 2), (InUseError("x is in use"), 69)],
+)
+def test_a_path_in_the_way_is_the_persons_and_a_run_in_use_has_a_code(capsys, error, code):
+    def run() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        run_cli(run)
+    assert exit_.value.code == code
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_help_shows_commands_choices_and_values():
+    done = train_py("--help", "scale=small")
+    assert done.returncode == 0
+    for part in (
+        "python train.py table=published",
+        "scale    ",
+        "learned_precomputed",
+        "n_layer=6",
+    ):
+        assert part in done.stdout
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
 
 
 def test_ctrl_c_outside_the_steps_needs_no_traceback(capsys):

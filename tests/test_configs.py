@@ -15,7 +15,7 @@ def names(folder: str) -> list[str]:
     return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
 
 
-EXPERIMENTS = [e for e in names("experiment") if not e.startswith("adapters/")]
+ROWS = [row for row in names("row") if not row.startswith("adapters/")]
 
 
 @pytest.mark.parametrize("scale", names("scale"))
@@ -23,7 +23,7 @@ EXPERIMENTS = [e for e in names("experiment") if not e.startswith("adapters/")]
 def test_every_scale_composes_and_builds(scale: str, dropout: str) -> None:
     with torch.device("meta"):
         cfg = composed(f"scale={scale}", f"dropout={dropout}", "model.n_layer=1")
-        assert cfg.row == dropout
+        assert cfg.row_name == dropout
         if scale != "gpt2":
             build_model(cfg)
 
@@ -72,24 +72,24 @@ def test_other_blocks_train_with_about_as_many_parameters(model: str) -> None:
 @pytest.mark.parametrize("scale", ["nano", "small"])
 def test_the_matched_row_has_learned_dropouts_parameters(scale: str) -> None:
     counts = [
-        build_model(composed(f"scale={scale}", f"experiment=published/{row}")).n_parameters()
+        build_model(composed(f"scale={scale}", f"row=published/{row}")).n_parameters()
         for row in ("learned", "none_matched")
     ]
     assert counts[1] == pytest.approx(counts[0], rel=1e-3)
 
 
-@pytest.mark.parametrize("experiment", [e for e in names("experiment") if "adapters/" in e])
-def test_every_row_of_adapters_composes_under_its_name(experiment: str) -> None:
-    cfg = composed(f"experiment={experiment}")
-    assert experiment in ("adapters/finetune", f"adapters/{cfg.row}")
-    if "lora_0." in experiment:
-        assert cfg.adapter.layer.scale_in_evaluation != experiment.endswith("_unscaled")
-        assert str(cfg.adapter.layer.dropout_rate) in experiment
+@pytest.mark.parametrize("row", [r for r in ROWS if "adapters/" in r])
+def test_every_row_of_adapters_composes_under_its_name(row: str) -> None:
+    cfg = composed(f"row={row}")
+    assert row in ("adapters/finetune", f"adapters/{cfg.row_name}")
+    if "lora_0." in row:
+        assert cfg.adapter.layer.scale_in_evaluation != row.endswith("_unscaled")
+        assert str(cfg.adapter.layer.dropout_rate) in row
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_row_takes_two_steps(experiment: str) -> None:
-    state = TrainState.build(composed(f"experiment={experiment}", *TINY))
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_takes_two_steps(row: str) -> None:
+    state = TrainState.build(composed(f"row={row}", *TINY))
     losses = [float(train_step(state)["train/batch_loss_nats"]) for _ in range(2)]
     assert all(6 < loss < 8 for loss in losses)  # ln 1024 = 6.93
 

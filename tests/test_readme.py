@@ -56,7 +56,7 @@ def run(directory: Path, *arguments: str) -> str:
 def test_the_recipe_for_a_new_dropout_trains_two_steps(followed: Path) -> None:
     (command,) = re.findall(r"`(python train\.py dropout/slot@\S+=shared [^`]+)`", README)
     run(followed, *shlex.split(command)[1:], *TINY, f"data.cache_dir={ROOT / '.cache/tokens'}")
-    assert len(list(followed.glob("runs/nano/learned/seed1-*/summary.json"))) == 1
+    assert len(list(followed.glob("runs/nano/mlp_output=shared,p=0.2/seed1-*/summary.json"))) == 1
 
 
 def test_three_files_are_held_to_the_laws_and_the_whole_suite_still_collects(
@@ -76,7 +76,7 @@ def commands() -> list[str]:
     """Every single training command of the README, without its comment."""
     lines = (line.strip().split("  #")[0].strip() for line in README.splitlines())
     found = [line for line in lines if line.startswith("python train.py ")]
-    return [line for line in found if " -m " not in line and "sweep=" not in line]
+    return [line for line in found if " -m " not in line and " table=" not in line]
 
 
 @pytest.mark.parametrize("command", commands())

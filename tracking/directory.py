@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 
-from common.errors import UserError
+from common.errors import InUseError, UserError
 from common.files import explained, remove_leftovers, write_atomically
 from common.locks import acquire
 from tracking.provenance import changed_files
@@ -21,7 +21,7 @@ from tracking.provenance import changed_files
 # `data`, `device`, `dtype` and `init_from` enter as what they came to: a fingerprint, a kind, a type,
 # the hashes of the run that this one starts from.
 _IRRELEVANT = (
-    "tracker", "table", "row", "scale", "scale_text", "fresh", "log_every", "save_every",
+    "tracker", "table_name", "row_name", "scale", "scale_text", "fresh", "log_every", "save_every",
     "runs_dir", "results_dir", "device", "dtype", "data", "init_from",
 )  # fmt: skip
 
@@ -111,8 +111,8 @@ def open_run(
     """
     config = plain(cfg)
     digest = run_hash(config, data_fingerprint, dtype=dtype, device_kind=device_kind, base=base)
-    parent = Path(config.get("runs_dir") or "runs") / (config.get("table") or config["scale"])
-    path = parent / config["row"] / f"seed{config['seed']}-{digest[:8]}"
+    parent = Path(config.get("runs_dir") or "runs") / (config.get("table_name") or config["scale"])
+    path = parent / config["row_name"] / f"seed{config['seed']}-{digest[:8]}"
     with explained(path, "runs_dir=DIR"):
         lock = _acquire(path)
         try:
@@ -205,7 +205,7 @@ def _acquire(path: Path) -> int:
     """Lock the directory, made where it is missing, and return the descriptor that holds it."""
 
     def refuse(holder: str) -> None:
-        raise UserError(
+        raise InUseError(
             f"{path} is in use by {holder}: "
             "wait for it, stop it, or choose another seed or runs_dir=DIR"
         )

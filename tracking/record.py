@@ -171,17 +171,19 @@ class RunRecord:
             id=self.run.id,
             directory=self.run.path,
             config={**config, "facts": self.facts},
-            group=config.get("table") or config["scale"],
-            job_type=config["row"],
-            name=f"{config['row']} seed {config['seed']}",
-            tags=[config["scale"], config["row"], self.run.run_hash[:8]],
+            group=config.get("table_name") or config["scale"],
+            job_type=config["row_name"],
+            name=f"{config['row_name']} seed {config['seed']}",
+            tags=[config["scale"], config["row_name"], self.run.run_hash[:8]],
         )
 
     def _write_record(self, status: str, error: BaseException | None = None) -> None:
         config, curve = self.run.config, list(self._curve.values())
         record = {
             "schema": SCHEMA,
-            **{key: config.get(key) for key in ("table", "row", "seed", "steps")},
+            "table": config.get("table_name"),
+            "row": config["row_name"],
+            **{key: config.get(key) for key in ("seed", "steps")},
             "status": status,
             "error": None if error is None else f"{type(error).__name__}: {error}",
             "run_hash": self.run.run_hash,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -93,7 +93,7 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
         "speed": _speed(metrics),
         "data": f"{metrics['epoch']:.1f} epochs over {record['data']['train_tokens']:,} tokens",
         "run": str(run.path),
-        "table": _published_record(run),
+        "table": _table_command(run),
     }.items():
         if value:
             table.add_row(f"[bold]{name}[/]", value)
@@ -101,7 +101,7 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
     for text in samples[:1]:
         console.print(Text("sample  ", style="bold"), Text(text.strip()))
     console.print(
-        f"more text: python sample.py --run {run.path} --prompt 'The'",
+        f"more text: python sample.py --run {shlex.quote(str(run.path))} --prompt 'The'",
         highlight=False,
         soft_wrap=True,
     )
@@ -123,7 +123,5 @@ def _ones(metrics: Mapping[str, float]) -> str:
     return f"{metrics['train/ones']:.3f} while training, {metrics['eval/ones']:.3f} in evaluation"
 
 
-def _published_record(run: RunDirectory) -> str:
-    if not run.config["table"]:
-        return ""
-    return str(Path("results/runs", run.config["table"], run.config["row"]))
+def _table_command(run: RunDirectory) -> str:
+    return shlex.join(["python", "-m", "experiments.table", "--runs", str(run.path.parent.parent)])

@@ -18,6 +18,8 @@ from cli.errors import WANTS_TRACEBACK
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 TAIL_BYTES = 16_384
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+HEAD_BYTES = 65_536
+RUN_DIRECTORY = re.compile(r"^run directory: (.+)$", re.M)  # as train.py says it
 ERROR_LINE = re.compile(r"error: |[\w.]+(Error|Exception|Interrupt)\b")
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -91,6 +93,13 @@ class Job:
             return f"killed ({signal.Signals(-self.code).name})"
         errors = [line for line in self._tail() if ERROR_LINE.match(line)]
         return f"exit {self.code}: {errors[-1] if errors else self.last_line()}"
+
+    def run_directory(self) -> Path | None:
+        """Where the job's run lies, as it said at its start."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_start)
+            found = RUN_DIRECTORY.search(log.read(HEAD_BYTES).decode(errors="replace"))
+        return Path(found[1]) if found else None
 
     def _tail(self) -> list[str]:
         with self.log.open("rb") as log:

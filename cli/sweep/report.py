@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from cli.sweep.jobs import Job
+from cli.sweep.outcome import read_outcome
+from common.errors import IN_USE
 
 REFRESH_S = 1.0
 
@@ -41,6 +43,8 @@ class Report:
     def ended(self, job: Job, interrupted: bool) -> None:
         if job.code == 0:
             self._say(f"{self._name(job)}  finished in {_clock(job.seconds)}", "green")
+        elif job.code == IN_USE:
+            self._say(f"{self._name(job)}  left to another process: {job.reason()}", "yellow")
         elif interrupted:
             self._say(f"{self._name(job)}  interrupted after {_clock(job.seconds)}", "yellow")
         else:
@@ -66,22 +70,40 @@ class Report:
         done: Sequence[Job],
         failed: Sequence[Job],
         interrupted: Sequence[Job],
+        elsewhere: Sequence[Job],
         waiting: Sequence[Job],
     ) -> None:
-        """How many finished, and what to do about the rest."""
+        """What the finished ones came to, and what to do about the rest."""
+        finished = [job for job in done if job.code == 0]
+        self._show_losses(finished)
         counts = {
-            "finished": len(done) - len(failed) - len(interrupted),
+            "finished": len(finished),
             "failed": len(failed),
             "interrupted": len(interrupted),
+            "in another process": len(elsewhere),
             "not started": len(waiting),
         }
         told = ", ".join(f"{n} {what}" for what, n in counts.items() if n or what == "finished")
         self._say(f"{told}, in {_clock(time.monotonic() - self.began)}", "bold")
         for job in failed:
             self._say(f"{self._name(job)}  {job.reason()}\n    {job.log}", "red")
-        if failed or interrupted or waiting:
+        if failed or interrupted or elsewhere or waiting:
             # Jobs that are finished say so at once, so the same command fills the gaps.
             self._say(f"to go on: {shlex.join(['python', *sys.argv])}")
+
+    def _show_losses(self, finished: Sequence[Job]) -> None:
+        """The runs by their last val loss, and the commands that make tables of them."""
+        found = [outcome for job in finished if (outcome := read_outcome(job))]
+        if not found:
+            return
+        width = max(len(outcome.row) for outcome in found)
+        self._say(f"{'':{width}}  seed  val, last    best, at step", "bold")
+        for one in sorted(found, key=lambda one: one.val):
+            best = f"{one.best:.3f}, {one.best_step}"
+            self._say(f"{one.row:{width}}  {one.seed:>4}  {one.val:>9.3f}    {best}")
+        for folder in sorted({outcome.folder for outcome in found}):
+            command = ["python", "-m", "experiments.table", "--runs", str(folder)]
+            self._say(f"a table of them: {shlex.join(command)}")
 
     def _name(self, job: Job) -> str:
         return f"{job.number:>{len(str(self.n_jobs))}}/{self.n_jobs}  {job.title}"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from cli.sweep.jobs import Job
 from cli.sweep.report import Report
-from common.errors import FAILED, INTERRUPTED
+from common.errors import FAILED, IN_USE, INTERRUPTED
 
 POLL_S = 0.1
 
@@ -16,7 +16,8 @@ POLL_S = 0.1
 class Sweep:
     """Runs jobs, `workers` at a time.
 
-    A job that fails leaves the others alone. A signal to this process, or a job that was itself
+    A job that fails leaves the others alone, and so does one whose run another process has: the
+    run is left to that. A signal to this process, or a job that was itself
     interrupted, ends the sweep: no further job starts, those running are asked to save and exit,
     and a second signal kills them.
     """
@@ -39,8 +40,9 @@ class Sweep:
                 self._collect()
                 self.report.show(self.running)
         interrupted = [job for job in self.done if self._was_interrupted(job)]
-        failed = [job for job in self.done if job.code and job not in interrupted]
-        self.report.summarize(self.done, failed, interrupted, list(self.waiting))
+        elsewhere = [job for job in self.done if job.code == IN_USE]
+        failed = [job for job in self.done if job.code and job not in interrupted + elsewhere]
+        self.report.summarize(self.done, failed, interrupted, elsewhere, list(self.waiting))
         return INTERRUPTED if interrupted or self.waiting else FAILED if failed else 0
 
     def _start(self) -> None:

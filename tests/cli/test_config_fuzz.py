@@ -7,8 +7,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
-from cli.config import ABOVE_ZERO, AT_LEAST, CHOICES, check_config
+from cli.config import check_config
+from common.errors import UserError
+
+AT_LEAST = {
+    "seed": 0, "steps": 1, "batch_size": 1, "micro_batch_size": 1, "eval_every": 1, "log_every": 1,
+    "save_every": 1, "model.vocab_size": 2, "model.block_size": 1, "model.n_layer": 1,
+    "model.n_head": 1, "model.n_embd": 1, "schedule.warmup_steps": 0, "schedule.decay_steps": 1,
+    "evaluate.windows": 1, "evaluate.final_windows": 1, "evaluate.batch_size": 1,
+}  # fmt: skip
+ABOVE_ZERO = ("model.mlp_ratio", "optimizer.lr", "optimizer.grad_clip")
+CHOICES = {
+    "device": ("auto", "cpu", "cuda"),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "model.activation": ("gelu", "selu"),
+    "model.attention": ("auto", "plain", "fused"),
+}
 
 FUZZ = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -38,7 +54,7 @@ def test_too_small_a_number_is_refused_by_name(changed, key: str, below: int) ->
 @FUZZ
 @given(
     key=st.sampled_from(sorted(ABOVE_ZERO)),
-    value=st.one_of(st.floats(max_value=0), st.just(math.nan), st.just(math.inf)),
+    value=st.floats(max_value=0) | st.just(math.nan) | st.just(math.inf),
 )
 def test_what_is_not_above_zero_and_finite_is_refused_by_name(changed, key: str, value) -> None:
     with pytest.raises(ValueError, match=rf"^{key}=.* must be above 0"):
@@ -79,3 +95,19 @@ def test_heads_divide_the_width_or_one_that_does_is_named(
             check_config(cfg)
         offered = int(str(refusal.value).rsplit("model.n_head=", 1)[1].split()[0])
         assert n_embd % offered == 0
+
+
+@FUZZ
+@given(
+    key=st.sampled_from([*AT_LEAST, *ABOVE_ZERO, *CHOICES, "row_name", "adapter", "model"]),
+    value=st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.none()),
+)
+def test_whatever_a_value_is_it_is_taken_or_refused_in_a_line(changed, key: str, value) -> None:
+    try:
+        cfg = changed(key, value)
+    except GrammarParseError:  # an interpolation that is none: the command line refuses it too
+        return
+    try:
+        check_config(cfg)
+    except (UserError, OmegaConfBaseException) as refusal:
+        assert str(refusal)

@@ -36,6 +36,9 @@ def check():
         (["dropout.mlp_output.detach=1"], "detach=1 must be a name"),
         (["dropout.penalty_weight=1"], "of the same shape"),
         (["shape=publishd_learned"], "Did you mean published_learned?"),
+        (["+dropout.pp=0.3"], "dropout.pp: no such key"),
+        (["dropout=standard", "+dropout.shift_init=1"], "dropout.shift_init: no such key here"),
+        (["+dropout.foo._target_=dropout.none.NoDropout"], "dropout.foo: no such key"),
     ],
 )
 def test_a_value_of_another_kind_or_a_choice_that_is_not_there_is_refused(check, overrides, told):
@@ -51,9 +54,10 @@ def test_a_value_of_another_kind_or_a_choice_that_is_not_there_is_refused(check,
         ["dropout=standard", "dropout.p=1"],
         ["dropout.mlp_output.n_head=3"],  # null by default: any kind
         ["data.max_train_tokens=null"],
-        ["+note=hello", "steps=7"],
+        ["+dropout.mask_from=embedding", "steps=7"],
         ["dropout/slot@dropout.attention_output=locked", "dropout.attention_output.p=0.3"],
-        ["experiment=published/none", "shape=published_learned"],
+        ["row=published/none", "shape=published_learned"],
+        ["row=published/none", "seed=3", "steps=7", "scale=small", "model.n_layer=1"],
     ],
 )
 def test_what_is_right_passes(check, overrides):

@@ -43,15 +43,12 @@ def test_published_sizes_are_those_of_the_published_shapes():
 
 
 @pytest.mark.parametrize(
-    ("table", "sweep"), [("published_nano", "published"), ("adapters_nano", "adapters")]
+    ("table", "config"), [("published_nano", "published"), ("adapters_nano", "adapters")]
 )
-def test_the_rows_are_those_of_the_sweep(table, sweep):
-    config = yaml.safe_load((ROOT / "configs" / "sweep" / f"{sweep}.yaml").read_text())
-    experiments = config["hydra"]["sweeper"]["params"]["experiment"].split(",")
-    rows = set()
-    for experiment in experiments:
-        path = ROOT / "configs" / "experiment" / f"{experiment.strip()}.yaml"
-        rows.add(yaml.safe_load(path.read_text())["row"])
+def test_the_rows_are_those_of_the_config(table, config):
+    params = yaml.safe_load((ROOT / f"configs/table/{config}.yaml").read_text())["hydra"]["sweeper"]
+    files = [ROOT / f"configs/row/{row.strip()}.yaml" for row in params["params"]["row"].split(",")]
+    rows = {yaml.safe_load(file.read_text())["row_name"] for file in files}
     assert rows == {row.name for row in load_spec(table).rows}
 
 

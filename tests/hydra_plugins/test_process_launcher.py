@@ -82,7 +82,7 @@ def alive(pid: str) -> bool:
 
 
 def test_a_failed_job_leaves_the_others_alone_and_its_own_log_says_why(start):
-    code, output = (sweep := start("sweep=rows", "hydra.launcher.workers=2")).ended()
+    code, output = (sweep := start("table=rows", "hydra.launcher.workers=2")).ended()
     assert code == 1
     assert "2 finished, 4 failed" in output
     assert "exit 1: RuntimeError: the reason" in output
@@ -96,10 +96,10 @@ def test_a_failed_job_leaves_the_others_alone_and_its_own_log_says_why(start):
 
 
 def test_a_job_is_one_run_of_the_sweep_in_a_process_group_of_its_own(start):
-    code, output = (sweep := start("sweep=rows", "kind=ends", "seed=5")).ended()
+    code, output = (sweep := start("table=rows", "kind=ends", "seed=5")).ended()
     assert code == 0
     assert "1 finished" in output
-    assert sweep.fact("table") == "rows"  # what the sweep's file says holds for its jobs
+    assert sweep.fact("table") == "rows"  # what the table's file says holds for its jobs
     assert sweep.fact("pid") == sweep.fact("group") != str(sweep.process.pid)
     assert "hydra.mode=RUN" in sweep.log()
 
@@ -166,6 +166,18 @@ def test_no_helper_outlives_its_job(start):
     assert not alive(helper)
 
 
+def test_the_losses_of_the_runs_end_a_sweep_and_a_run_in_use_fails_none(start, tmp_path):
+    sweep = start("-m", "kind=runs,in_use", "seed=2,1")
+    code, output = sweep.ended()
+    assert code == 0
+    assert output.count("left to another process: exit 69: error: the run is in use") == 2
+    assert "2 finished, 2 in another process" in output
+    rows = re.findall(r"^toy +(\d) +([\d.]+) +([\d.]+), (\d+)$", output, re.M)
+    assert rows == [("1", "4.100", "4.000", "30"), ("2", "4.200", "4.000", "30")]
+    assert f"python -m experiments.table --runs '{tmp_path}/runs/my table'" in output
+    assert f"to go on: python {TOY}" in output
+
+
 def test_a_sweep_run_again_goes_on_in_the_same_logs(start):
     start("-m", "kind=raises").ended()
     (sweep := start("-m", "kind=raises")).ended()
@@ -189,5 +201,5 @@ def test_logs_of_different_jobs_have_different_names_however_long():
 
 
 def test_a_logs_name_is_one_file():
-    own = ["experiment=published/none", "seed=1"]
-    assert log_name(["sweep=published", *own], own) == "experiment=published_none,seed=1"
+    own = ["row=published/none", "seed=1"]
+    assert log_name(["table=published", *own], own) == "row=published_none,seed=1"

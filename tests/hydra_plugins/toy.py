@@ -1,5 +1,6 @@
 """A run in small, for the launcher: it starts, does what `kind` says, and ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from cli.errors import run_cli
+from common.errors import InUseError
 
 INTERRUPTED = 75
 
@@ -21,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: stops.append(number))
     signal.signal(signal.SIGINT, lambda number, _: stops.append(number))
     threads = "/".join(os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-    print(f"pid={os.getpid()} group={os.getpgrp()} table={cfg.table} threads={threads}")
+    print(f"pid={os.getpid()} group={os.getpgrp()} table={cfg.table_name} threads={threads}")
     began = time.time()
     if cfg.kind == "raises":
         raise RuntimeError("the reason")
@@ -41,6 +43,16 @@ def main(cfg: DictConfig) -> None:
         Path(cfg.place, str(cfg.seed)).touch()
         while len(list(Path(cfg.place).iterdir())) < 2:
             time.sleep(0.02)
+    if cfg.kind == "in_use":
+        raise InUseError("the run is in use")
+    if cfg.kind == "runs":
+        directory = Path(cfg.runs, "my table", "toy", f"seed{cfg.seed}")
+        directory.mkdir(parents=True)
+        losses = {"val/loss_nats": 4 + cfg.seed / 10}
+        best = {"val/loss_nats": 4, "step": 30}
+        summary = {"row": "toy", "seed": cfg.seed, "metrics": losses, "best": best}
+        (directory / "summary.json").write_text(json.dumps(summary))
+        print(f"run directory: {directory}")
     print(f"ran from {began} to {time.time()}")
 
 

@@ -12,7 +12,7 @@ from common.files import TEMPORARY
 from tracking.directory import RunDirectory, open_finished, open_run, run_hash
 
 CONFIG = {
-    "seed": 1, "steps": 10, "row": "learned", "table": None, "scale": "nano", "device": "auto",
+    "seed": 1, "steps": 10, "row_name": "learned", "table_name": None, "scale": "nano", "device": "auto",
     "dtype": "auto", "compile": False, "fresh": False, "log_every": 10, "save_every": 5,
     "eval_every": 5, "model": {"n_layer": 2}, "data": {"paths": ["a"]}, "tracker": {"mode": "auto"},
     "dropout": {"name": "learned", "mlp_output": {"_target_": "x", "shift_init": 0.0}},
@@ -58,8 +58,8 @@ def test_what_changes_the_numbers_changes_the_hash(changes):
     "changes",
     [
         {"tracker": {"mode": "offline"}},
-        {"table": "published_nano"},
-        {"row": "another name"},
+        {"table_name": "published_nano"},
+        {"row_name": "another name"},
         {"scale": "same values"},
         {"log_every": 1},
         {"save_every": 1},
@@ -85,7 +85,7 @@ def test_a_new_run_stands_under_its_table_or_scale(tmp_path):
         assert run.status == "new"
         assert run.path == tmp_path / "nano" / "learned" / f"seed1-{run.run_hash[:8]}"
         assert OmegaConf.load(run.path / "config.yaml").model.n_layer == 2
-    with open_in(tmp_path, table="published_nano") as run:
+    with open_in(tmp_path, table_name="published_nano") as run:
         assert run.path.parent == tmp_path / "published_nano" / "learned"
 
 

@@ -40,8 +40,8 @@ class Listener:
 
 def open_in(root: Path, **changes) -> RunDirectory:
     config = {
-        "seed": 3, "steps": 4, "eval_every": 2, "row": "learned", "scale": "nano",
-        "table": "published_nano",
+        "seed": 3, "steps": 4, "eval_every": 2, "row_name": "learned", "scale": "nano",
+        "table_name": "published_nano",
         "runs_dir": str(root / "runs"), "results_dir": str(root / "results"),
     }  # fmt: skip
     return open_run(config | changes, "text", dtype="float32", device_kind="cpu")

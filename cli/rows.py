@@ -1,0 +1,89 @@
+"""A row is its definition: what its file sets is not overridden while a run carries its name."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import yaml
+from hydra import compose
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from cli.parsing import is_choice, parse, place
+from cli.spelling import CONFIGS
+from common.errors import UserError
+
+NAMES = ("row", "table", "row_name", "table_name")
+
+
+def check_row(config_name: str, overrides: Sequence[str]) -> None:
+    """Raise UserError where `overrides` change what the row among them sets, under its name."""
+    given = parse(overrides)
+    rows = [override.value() for override in given if override.key_or_group == "row"]
+    others = [override for override in given if override.key_or_group not in NAMES]
+    if not rows or not isinstance(rows[-1], str) or not others:
+        return
+    cfg = compose(config_name, list(overrides), return_hydra_config=True)
+    settings = set(_settings(f"row/{rows[-1]}", cfg.hydra.runtime.choices))
+    changing = [override for override in others if any(_touched(override, settings))]
+    if not changing:
+        return
+    dropped = [*changing, *(o for o in given if o.key_or_group == "row_name")]
+    kept = [str(override.input_line) for override in given if override not in dropped]
+    own = compose(config_name, kept, return_hydra_config=True)
+    if cfg.row_name != own.row_name:
+        return
+    for override in changing:
+        for key in _touched(override, settings):
+            theirs, ours = _value(own, override, key), _value(cfg, override, key)
+            if theirs != ours:
+                said = f"{key}={theirs}" if theirs is not None else f"no {key}"
+                raise UserError(
+                    f"{override.input_line}: the row {rows[-1]} has {said}, and a row is its "
+                    "definition. Give the run names of its own: row_name=... table_name=..."
+                )
+
+
+def _settings(config: str, choices: DictConfig) -> Iterator[str]:
+    """The keys that a file of `configs/` sets, and the places of the groups that it chooses."""
+    text = (CONFIGS / f"{config}.yaml").read_text(encoding="utf-8")
+    content = yaml.safe_load(text) or {}
+    for entry in content.pop("defaults", []):
+        if isinstance(entry, str):
+            if entry != "_self_":
+                yield from _settings(f"{config.partition('/')[0]}/{entry}", choices)
+            continue
+        for name in entry:
+            group = name.removeprefix("override ").lstrip("/").removeprefix("optional /")
+            yield group.replace("/", ".")
+            if (choice := choices.get(group)) and _is_global(f"{group}/{choice}"):
+                yield from _settings(f"{group}/{choice}", choices)
+    yield from _leaves(content)
+
+
+def _is_global(config: str) -> bool:
+    file = CONFIGS / f"{config}.yaml"
+    return file.exists() and file.read_text(encoding="utf-8").startswith("# @package _global_")
+
+
+def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif prefix + key not in NAMES:
+            yield prefix + key
+
+
+def _touched(override: Override, settings: Iterable[str]) -> Iterator[str]:
+    """What an override may change of the row's settings: itself, below one, or those below it."""
+    key = place(override)
+    if any(f"{key}.".startswith(f"{setting}.") for setting in settings):
+        yield key
+    elif not is_choice(override):  # a group's choice comes before the row, whose values hold
+        yield from sorted(setting for setting in settings if setting.startswith(f"{key}."))
+
+
+def _value(cfg: DictConfig, override: Override, key: str) -> Any:
+    chosen = is_choice(override) and not override.package and key == place(override)
+    if chosen:
+        return cfg.hydra.runtime.choices.get(override.key_or_group)
+    return OmegaConf.select(cfg, key)
