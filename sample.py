@@ -35,7 +35,7 @@ def main() -> None:
             top_k=args.top_k,
             seed=args.seed + number,
         )
-        print(args.prompt + tokenizer.decode(tokens))
+        print(tokenizer.decode([*prompt, *tokens]))
 
 
 if __name__ == "__main__":

