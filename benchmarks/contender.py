@@ -121,7 +121,7 @@ class Built:
 
     step: Callable[[], torch.Tensor]
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Any  # as torch has them
     device: str
     dtype: str
 

@@ -57,7 +57,7 @@ def main() -> None:
         layers = capture(run.model, tokens)
         report = measure(layers, run.machine.device.type)
     report |= {"machine": machine(run.machine.device.type), "row": run.cfg.row_name}
-    report |= {"checkpoint": options.checkpoint, "step": run.step}
+    report |= {"checkpoint": options.checkpoint, "step": run.checkpoint.step}
     report["mask_from"] = sorted(
         {m.mask_from for m in run.model.modules() if hasattr(m, "mask_from")}
     )

@@ -1,7 +1,8 @@
 """Figures about masks: how often they change, with what, and against what chance would do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +168,7 @@ def expectation(module: nn.Module, seen: Observed, n_draw: int = 1000) -> Expect
 
 
 def ones_history(
-    metrics: list[Mapping[str, float]], key: str, mode: str
+    metrics: Sequence[Mapping[str, Any]], key: str, mode: str
 ) -> tuple[list[float], list[float]]:
     """Steps and ones of one module, from the lines of a run's metrics.jsonl.
 

@@ -1,5 +1,6 @@
 """A run, loaded, with the texts that its masks are looked at on."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +35,7 @@ class Subject:
     targets: Tensor
     passage: Tensor
     passage_text: list[str]
-    metrics: list[dict[str, Any]]
+    metrics: Sequence[Mapping[str, Any]]
 
     @property
     def cfg(self) -> DictConfig:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ops import native
+from ops import build, native
 
 ROOT = Path(__file__).resolve().parents[1]
 # What a number can depend on; records, trackers and messages are left out.
@@ -33,7 +33,7 @@ def used_files(root: Path = ROOT) -> dict[str, str]:
     loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     files = {root / "train.py", *(Path(file).resolve() for file in loaded if file)}
     if native.library() is not None:
-        files |= {file for file in native.KERNELS.iterdir() if file.suffix in (".cpp", ".h")}
+        files |= {file for file in build.KERNELS.iterdir() if file.suffix in (".cpp", ".h")}
     names = {f.relative_to(root).as_posix(): f for f in files if f.is_relative_to(root)}
     return {n: code_digest(names[n]) for n in sorted(names) if n.startswith(SOURCES)}
 
