@@ -65,7 +65,7 @@ def without_foreach(function, *args, foreach, **options):
 
 
 PRESETS = ["none", "standard", "classic", "learned", "learned_precomputed", "learned_everywhere"]
-PRESETS += ["alpha", "channel", "drop_path", "head", "layer_group", "locked", "token"]
+PRESETS += ["channel", "drop_path", "head", "layer_group", "locked", "token"]
 
 
 @pytest.mark.parametrize("dropout", PRESETS)
