@@ -39,8 +39,9 @@ STANDARD_BAR, LEARNED_BAR, MEMORY_BAR = 1.05, 1.10, 0.25
 # Plain has nn.Dropout where `standard` has its own: embeddings, attention, both branches' outputs.
 DROPOUTS = ("none", "standard", "learned")
 DTYPES = ("bfloat16", "float32")
-# Guesses, for the time left: four contenders in turns; six that take three steps of 50 windows.
-RACE_S, MEMORY_S = 75.0, 180.0
+# Guesses, for the time left: twelve large products; four contenders in turns; six that take three
+# steps of 50 windows.
+PEAKS_S, RACE_S, MEMORY_S = 10.0, 75.0, 180.0
 SAYS = {"start": "how long commands take to start", "data": "preparing text, beside tiktoken"}
 SPEED_HEADER = [
     *("work", "dropout", "ours", "peak", "ours without g++"),
@@ -85,6 +86,7 @@ def speed(quick: bool, progress: Progress) -> dict[str, Any]:
     which leaves the difference that the training code itself makes. Ours runs as it does, and again
     without its compiled kernels.
     """
+    progress.begin("the machine's matrix products", PEAKS_S)
     peaks = {dtype: matrix_peak("cpu", dtype) for dtype in DTYPES}
     rounds = 3 if quick else 15
     rows, results = [], []
@@ -115,7 +117,7 @@ def speed(quick: bool, progress: Progress) -> dict[str, Any]:
 def speed_s(quick: bool) -> float:
     """A guess at the seconds of `speed`."""
     alone = 2 * sum(expected_s(spec) for spec in plain_settings((), quick, keeps_memory=False))
-    return len(SCALES) * (len(DROPOUTS) * (alone + RACE_S) + RACE_S)
+    return PEAKS_S + len(SCALES) * (len(DROPOUTS) * (alone + RACE_S) + RACE_S)
 
 
 def fastest(
