@@ -16,7 +16,13 @@ COMMANDS = {
     "train.py --help": (["--help"], 1.0),
     "train.py --cfg job": (["--cfg", "job"], 1.0),
     "one step of nano, no compile, tokens cached": (
-        [f"row_name={ROW}", "steps=1", "tracker=none", "evaluate.windows=2", "evaluate.final_windows=2"],
+        [
+            f"row_name={ROW}",
+            "steps=1",
+            "tracker=none",
+            "evaluate.windows=2",
+            "evaluate.final_windows=2",
+        ],
         6.0,
     ),
 }

@@ -272,4 +272,3 @@ def _check_memory(model: dict[str, Any]) -> None:
 
 def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-

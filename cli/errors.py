@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hydra.errors import (
     HydraException,
@@ -29,7 +30,7 @@ from omegaconf.errors import (
 
 from cli.rules import is_place
 from cli.spelling import FOLDERS, groups, renamed, unknown_choice, unknown_key
-from common.errors import FAILED, IN_USE, INTERRUPTED, MISTAKEN, InUse, UserError
+from common.errors import FAILED, IN_USE, INTERRUPTED, MISTAKEN, InUseError, UserError
 from common.files import StorageError
 
 # What the machine lacks; any other refusal of the disk is of a path that the person chose.
@@ -88,7 +89,7 @@ def check_hydra(arguments: Iterable[str]) -> None:
 
 def explain(error: BaseException) -> tuple[str, int] | None:
     """A line or two and the exit code; None where it is a bug of ours."""
-    if isinstance(error, InUse):
+    if isinstance(error, InUseError):
         return str(error), IN_USE
     if (message := _explain_machine(error)) is not None:
         return message, FAILED
@@ -137,7 +138,7 @@ def _explain_override(message: str, cause: BaseException | None) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         key = str(cause.full_key)
         siblings = groups() if "/" in key else map(str, cause.parent_node)
-        root = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
+        root: Any = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
         return renamed(key, sys.argv) or unknown_key(key, siblings, root)
     if isinstance(cause, OmegaConfBaseException):
         return f"{cause.full_key}: {_brief(str(cause))}"

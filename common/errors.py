@@ -17,5 +17,5 @@ class UserError(ValueError):
     """
 
 
-class InUse(UserError):
+class InUseError(UserError):
     """Another process holds what this one wants; in a sweep the run is left to it."""

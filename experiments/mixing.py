@@ -20,7 +20,18 @@ IDENTITY = {
 
 # Settings that change no number of a run, or that IDENTITY or the rows themselves speak of.
 INCIDENTAL = frozenset(
-    {"seed", "table_name", "row_name", "scale", "fresh", "tracker", "hydra", "device", "dtype", "data"}
+    {
+        "seed",
+        "table_name",
+        "row_name",
+        "scale",
+        "fresh",
+        "tracker",
+        "hydra",
+        "device",
+        "dtype",
+        "data",
+    }
     | {"log_every", "save_every", "runs_dir", "results_dir"}
 )
 

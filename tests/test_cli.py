@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import run_cli
-from common.errors import InUse
+from common.errors import InUseError
 from common.files import StorageError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -64,7 +64,7 @@ MISTAKES = {
     "+hydra.callbacks.x._target_=os.system": ["hydra.launcher.workers"],
     # a row
     "row=published/learned dropout=none": ["has dropout=learned, and a row is its definition"],
-    "table=published dropout=none": ["published/standard_0.2 has dropout=standard"],
+    "table=published dropout=none runs_dir=.": ["published/standard_0.2 has dropout=standard"],
 }
 
 
@@ -145,7 +145,7 @@ def test_what_the_machine_lacks_is_said(capsys, error, told):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(StorageError("cannot write x: a file stands there", 20), 2), (InUse("x is in use"), 69)],
+    [(StorageError("cannot write x: a file stands there", 20), 2), (InUseError("x is in use"), 69)],
 )
 def test_a_path_in_the_way_is_the_persons_and_a_run_in_use_has_a_code(capsys, error, code):
     def run() -> None:
@@ -160,7 +160,12 @@ def test_a_path_in_the_way_is_the_persons_and_a_run_in_use_has_a_code(capsys, er
 def test_help_shows_commands_choices_and_values():
     done = train_py("--help", "scale=small")
     assert done.returncode == 0
-    for part in ("python train.py table=published", "scale    ", "learned_precomputed", "n_layer=6"):
+    for part in (
+        "python train.py table=published",
+        "scale    ",
+        "learned_precomputed",
+        "n_layer=6",
+    ):
         assert part in done.stdout
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
 

@@ -12,7 +12,8 @@ from experiments.records import read_record
 
 ROOT = Path(__file__).parents[1]
 TINY = (
-    "table_name=tiny", "dropout=standard", "steps=4", "batch_size=4", "micro_batch_size=4", "eval_every=2",
+    "table_name=tiny", "dropout=standard", "steps=4", "batch_size=4", "micro_batch_size=4",
+    "eval_every=2",
     "model.n_layer=1", "model.n_embd=16", "model.n_head=2", "model.block_size=16",
     "data.vocab_size=300", "data.max_bytes=400000", "evaluate.windows=4", "evaluate.final_windows=8",
     "tracker=none",

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 
-from common.errors import InUse, UserError
+from common.errors import InUseError, UserError
 from common.files import explained, remove_leftovers, write_atomically
 
 # What changes no number: where things go, what they are called, how often they are written.
@@ -191,7 +191,7 @@ def _acquire(path: Path) -> int:
     if held:
         holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
         os.close(descriptor)
-        raise InUse(
+        raise InUseError(
             f"{path} is in use by {holder or 'another process'}: "
             "wait for it, stop it, or choose another seed or runs_dir=DIR"
         )

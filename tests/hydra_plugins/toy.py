@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from cli.errors import run_cli
-from common.errors import InUse
+from common.errors import InUseError
 
 INTERRUPTED = 75
 
@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
         while len(list(Path(cfg.place).iterdir())) < 2:
             time.sleep(0.02)
     if cfg.kind == "in_use":
-        raise InUse("the run is in use")
+        raise InUseError("the run is in use")
     if cfg.kind == "runs":
         directory = Path(cfg.runs, "my table", "toy", f"seed{cfg.seed}")
         directory.mkdir(parents=True)

@@ -12,7 +12,8 @@ from common.files import TEMPORARY
 from tracking.directory import RunDirectory, open_run, run_hash
 
 CONFIG = {
-    "seed": 1, "steps": 10, "row_name": "learned", "table_name": None, "scale": "nano", "device": "auto",
+    "seed": 1, "steps": 10, "row_name": "learned", "table_name": None, "scale": "nano",
+    "device": "auto",
     "dtype": "auto", "compile": False, "fresh": False, "log_every": 10, "save_every": 5,
     "eval_every": 5, "model": {"n_layer": 2}, "data": {"paths": ["a"]}, "tracker": {"mode": "auto"},
     "dropout": {"name": "learned", "mlp_output": {"_target_": "x", "shift_init": 0.0}},

@@ -64,5 +64,7 @@ def test_the_handlers_of_before_come_back():
 
 
 def test_the_command_is_one_that_a_shell_understands(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", "row_name=a b", "++fresh=true", "dropout=learned"])
+    monkeypatch.setattr(
+        sys, "argv", ["train.py", "row_name=a b", "++fresh=true", "dropout=learned"]
+    )
     assert resume_command() == "python train.py 'row_name=a b' dropout=learned"
