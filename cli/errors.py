@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hydra.errors import (
     HydraException,
@@ -137,7 +138,7 @@ def _explain_override(message: str, cause: BaseException | None) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         key = str(cause.full_key)
         siblings = groups() if "/" in key else map(str, cause.parent_node)
-        root = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
+        root: Any = OmegaConf.to_container(cause.parent_node._get_root(), resolve=False)
         return renamed(key, sys.argv) or unknown_key(key, siblings, root)
     if isinstance(cause, OmegaConfBaseException):
         return f"{cause.full_key}: {_brief(str(cause))}"

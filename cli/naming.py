@@ -42,7 +42,7 @@ def row_name(cfg: DictConfig) -> str:
     told = [override for override in given if _is_told(override)]
     if not told or any(override.key_or_group in ("row", "row_name") for override in given):
         return str(cfg.row_name)
-    rest = [override.input_line for override in given if override not in told]
+    rest = [str(override.input_line) for override in given if override not in told]
     preset = compose(HydraConfig.get().job.config_name, rest)
 
     replaced = {_slot(override) for override in told} - {None}

@@ -31,7 +31,7 @@ def check_overrides(cfg: DictConfig) -> None:
     chosen = [override for override in given if is_choice(override)]
     for override in chosen:
         _check_choice(override)
-    check_row(hydra.job.config_name, hydra.overrides.task)
+    check_row(str(hydra.job.config_name), hydra.overrides.task)
     for override in given:
         _check_read(override, cfg)
     valued = [override for override in given if override not in chosen and not _adds(override)]

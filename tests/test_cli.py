@@ -64,7 +64,7 @@ MISTAKES = {
     "+hydra.callbacks.x._target_=os.system": ["hydra.launcher.workers"],
     # a row
     "row=published/learned dropout=none": ["has dropout=learned, and a row is its definition"],
-    "table=published dropout=none": ["published/standard_0.2 has dropout=standard"],
+    "table=published dropout=none runs_dir=.": ["published/standard_0.2 has dropout=standard"],
 }
 
 

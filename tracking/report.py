@@ -92,19 +92,18 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
         "parameters": f"{record['parameters']:,} without positions",
         "speed": _speed(metrics),
         "data": f"{metrics['epoch']:.1f} epochs over {record['data']['train_tokens']:,} tokens",
-        "run": str(run.path),
-        "table": _table_command(run),
     }.items():
         if value:
             table.add_row(f"[bold]{name}[/]", value)
     console.print(table)
     for text in samples[:1]:
         console.print(Text("sample  ", style="bold"), Text(text.strip()))
-    console.print(
+    for line in (  # whole, however long: they are to be copied
+        f"run: {run.path}",
         f"more text: python sample.py --run {shlex.quote(str(run.path))} --prompt 'The'",
-        highlight=False,
-        soft_wrap=True,
-    )
+        f"a table: {_table_command(run)}",
+    ):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _loss(metrics: Mapping[str, float | None], split: str) -> str:

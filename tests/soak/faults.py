@@ -26,7 +26,7 @@ from tests.soak.runs import (
 )
 from tracking.checkpoint import FACTS, MANIFEST, TENSORS, latest_checkpoint
 
-INTERRUPTED, NON_FINITE, USER_ERROR, MACHINE_ERROR = 75, 3, 2, 1
+INTERRUPTED, IN_USE, NON_FINITE, USER_ERROR, MACHINE_ERROR = 75, 69, 3, 2, 1
 TOO_LATE = "SIGKILL that came too late"
 PARAMETER = "blocks.1.mlp.expand.weight"
 
@@ -162,7 +162,7 @@ def started_twice(trial: Trial) -> str:
     second = trial.start()
     code = second.wait()
     first.send(signal.SIGCONT)
-    assert code == USER_ERROR, second.said
+    assert code == IN_USE, second.said
     assert f"is in use by process {first.pid}" in second.said.replace("\n", " "), second.said
     assert first.wait() == 0, first.said
     assert ending(trial.place) == trial.expected
