@@ -11,7 +11,6 @@ The same command run again goes on where the last one stopped, or finds the run 
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING
 
 import hydra
@@ -22,7 +21,6 @@ from cli.config import check_config, register_schema
 from cli.errors import mistakes_told, run_cli
 from cli.help import asks_for_help, print_help
 from cli.naming import row_name
-from common.errors import NON_FINITE
 
 if TYPE_CHECKING:  # torch is imported late, so that --help and --cfg answer at once
     from tracking.directory import RunDirectory
@@ -45,8 +43,6 @@ def main(cfg: DictConfig) -> None:
 
 def run_job(cfg: DictConfig) -> None:
     """Begin the run that the config describes, go on with it, or find it finished."""
-    import torch
-
     from cli.instantiate import instantiate
     from data.prepare import prepare
     from tracking.checkpoint import latest_checkpoint
@@ -57,13 +53,11 @@ def run_job(cfg: DictConfig) -> None:
     from tracking.report import announce, print_summary
     from tracking.signals import StopSignals
     from training.device import choose_machine
-    from training.state import TrainState, design_model
-    from training.step import NonFiniteError
+    from training.state import TrainState, check_design
 
     tracker = instantiate(cfg.tracker)
     machine = choose_machine(cfg.device, cfg.dtype)
-    with torch.device("meta"):  # its errors are quick, and preparing the text can be long
-        design_model(cfg)
+    check_design(cfg)  # before the data: its errors are quick, preparing can be long
     base = read_base(cfg)
     identity = None if base is None else base.identity
     data = prepare(cfg.data, cfg.model.block_size)
@@ -87,12 +81,8 @@ def run_job(cfg: DictConfig) -> None:
             log.info("going on from step %d of %d", state.progress.step, cfg.steps)
         facts = run_facts(state, identity, HydraConfig.get().overrides.task)
         announce(state, facts)
-        try:
-            with RunRecord(run, facts, tracker, state.progress.step) as record:
-                samples = train(state, run, record, stop)
-        except NonFiniteError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(NON_FINITE)
+        with RunRecord(run, facts, tracker, state.progress.step) as record:
+            samples = train(state, run, record, stop)
         print_summary(run, run.read_record(), samples)
 
 
@@ -101,7 +91,6 @@ def train(state: TrainState, run: RunDirectory, record: RunRecord, stop: StopSig
     from tracking.checkpoint import best_checkpoint, save_checkpoint
     from tracking.pace import Pace
     from tracking.report import StepsBar
-    from training.average import weights_of
     from training.evaluate import evaluate, evaluate_losses, validation_masks
     from training.sample import sample_text
     from training.state import model_weights
@@ -143,8 +132,7 @@ def train(state: TrainState, run: RunDirectory, record: RunRecord, stop: StopSig
         final = evaluate(state, "closing")
         best = best_checkpoint(run.checkpoints, run.run_hash)
         assert best is not None  # the evaluation at the last step found one, if none before
-        with weights_of(state.model, model_weights(best.tensors)):
-            losses_of_best = evaluate_losses(state, "closing")
+        losses_of_best = evaluate_losses(state, model_weights(best.tensors))
         samples = sample_text(state)
         record.log_samples(cfg.steps, samples)
         record.log_masks(cfg.steps, validation_masks(state))

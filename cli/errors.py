@@ -30,7 +30,16 @@ from omegaconf.errors import (
 
 from cli.rules import is_place
 from cli.spelling import FOLDERS, groups, renamed, unknown_choice, unknown_key
-from common.errors import FAILED, IN_USE, INTERRUPTED, MISTAKEN, InUseError, UserError
+from common.errors import (
+    FAILED,
+    IN_USE,
+    INTERRUPTED,
+    MISTAKEN,
+    NON_FINITE,
+    InUseError,
+    NonFiniteError,
+    UserError,
+)
 from common.files import StorageError
 
 # What the machine lacks; any other refusal of the disk is of a path that the person chose.
@@ -91,6 +100,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     """A line or two and the exit code; None where it is a bug of ours."""
     if isinstance(error, InUseError):
         return str(error), IN_USE
+    if isinstance(error, NonFiniteError):
+        return str(error), NON_FINITE
     if (message := _explain_machine(error)) is not None:
         return message, FAILED
     if (message := _explain_mistake(error)) is not None:

@@ -10,6 +10,10 @@ IN_USE = os.EX_UNAVAILABLE  # 69: another process has the run
 INTERRUPTED = os.EX_TEMPFAIL  # 75: try again later, which here goes on from the checkpoint
 
 
+class NonFiniteError(ArithmeticError):
+    """The loss or a gradient is not finite; the update of that step was not made."""
+
+
 class UserError(ValueError):
     """What a person can mend; the message has the name, the value, the rule and the remedy.
 

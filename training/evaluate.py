@@ -47,14 +47,16 @@ def evaluate(run: Bundle, extent: Extent = "curve") -> dict[str, float]:
         _, stats = run_windows(run, "train", extent, training=True)
         metrics |= name_stats("train", stats)
     if run.average is not None:
-        with weights_of(run.model, run.average.tensors):
-            metrics |= losses_of_average(evaluate_losses(run, extent))
+        metrics |= losses_of_average(evaluate_losses(run, run.average.tensors, extent))
     return metrics
 
 
-def evaluate_losses(run: Bundle, extent: Extent = "closing") -> dict[str, float]:
-    """The losses alone, of train and val."""
-    return evaluate_split(run, "train", extent) | evaluate_split(run, "val", extent)
+def evaluate_losses(
+    run: Bundle, weights: Mapping[str, Tensor], extent: Extent = "closing"
+) -> dict[str, float]:
+    """The losses alone, of train and val, with these weights in the place of the model's own."""
+    with weights_of(run.model, weights):
+        return evaluate_split(run, "train", extent) | evaluate_split(run, "val", extent)
 
 
 def evaluate_split(run: Bundle, split: str, extent: Extent = "closing") -> dict[str, float]:

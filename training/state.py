@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -134,10 +135,16 @@ def build_model(cfg: DictConfig) -> GPT:
 
 
 def design_model(cfg: DictConfig) -> GPT:
-    """The model of a config before its initial weights; on torch's meta device it takes no memory."""
+    """The model of a config before its initial weights."""
     shape = GPTConfig(**{key: value for key, value in cfg.model.items() if key != "mlp"})
     dropouts = {s: instantiate(cfg.dropout[s]) for s in SLOTS if cfg.dropout.get(s) is not None}
     return GPT(shape, dropouts, instantiate(cfg.model.mlp))
+
+
+def check_design(cfg: DictConfig) -> None:
+    """Raise ValueError where the model's parts do not fit one another; takes no memory for them."""
+    with torch.device("meta"):
+        design_model(cfg)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

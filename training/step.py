@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from common.errors import NonFiniteError
 from common.streams import stream_seed
 from ops.head import head_loss
 from training.optimizer import Optimizer
@@ -16,10 +17,6 @@ from training.state import TrainState
 
 SHOWN_WINDOWS = 8
 REMEDY = "Lower optimizer.lr or set optimizer.grad_clip, and start again"
-
-
-class NonFiniteError(ArithmeticError):
-    """The loss or a gradient is not finite; the update of that step was not made."""
 
 
 def train_step(state: TrainState) -> dict[str, Tensor | float]:

@@ -12,13 +12,7 @@ SHAPES = [  # batch, length, heads, head size: at, below and above whole tiles
     *[(1, 1, 1, 1), (2, 5, 3, 7), (2, 16, 2, 16), (1, 17, 1, 13), (1, 32, 2, 32)],
     *[(2, 200, 12, 13), (3, 64, 4, 24), (1, 100, 2, 64), (1, 33, 2, 100), (2, 31, 2, 33)],
 ]
-DTYPES = [
-    torch.float32,
-    pytest.param(
-        torch.bfloat16,
-        marks=pytest.mark.skipif(not native.multiplies_in(torch.bfloat16), reason="no AMX here"),
-    ),
-]
+DTYPES = [torch.float32, torch.bfloat16]
 
 
 def random_qkv(batch, length, n_head, size, dtype=torch.float32, spread=1.5):

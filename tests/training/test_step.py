@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from common.errors import NonFiniteError
 from common.streams import stream_seed
 from ops.head import head_loss
 from training.state import TrainState
 from training.step import (
-    NonFiniteError,
     accumulate_gradients,
     check_evaluation,
     skip_from_now_on,
