@@ -160,7 +160,7 @@ def build_ours(cfg: DictConfig, directory: Path) -> Built:
     from training.state import TrainState
     from training.step import train_step
 
-    state = TrainState.build(cfg, random_tokens(directory, cfg.model.vocab_size))
+    state = TrainState.build(cfg, data=random_tokens(directory, cfg.model.vocab_size))
 
     def step() -> Any:
         return train_step(state)["train/batch_loss_nats"]

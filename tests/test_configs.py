@@ -45,11 +45,11 @@ def test_the_published_scale_has_the_published_sizes(monkeypatch, options, count
 @pytest.mark.parametrize(
     ("row", "shape"),
     [
-        ("experiment=published/none", (156, 12, 4.0)),
-        ("experiment=published/standard_0.2", (156, 12, 4.0)),
-        ("experiment=published/learned", (144, 9, 4.0)),
-        ("experiment=published/learned_precomputed", (144, 9, 4.0)),
-        ("experiment=published/none_matched", (144, 9, 5.5)),
+        ("row=published/none", (156, 12, 4.0)),
+        ("row=published/standard_0.2", (156, 12, 4.0)),
+        ("row=published/learned", (144, 9, 4.0)),
+        ("row=published/learned_precomputed", (144, 9, 4.0)),
+        ("row=published/none_matched", (144, 9, 5.5)),
         ("dropout=learned_fourier", (144, 9, 4.0)),
         ("dropout=learned_everywhere", (144, 9, 4.0)),
     ],

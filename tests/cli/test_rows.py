@@ -30,7 +30,7 @@ def hydra():
             "has dropout.attention_output=",
         ),
         (["row=published/none_matched", "model.mlp_ratio=4"], "model.mlp_ratio=5.5"),
-        (["row=published/none_matched", "shape=small_matched"], "shape=nano_matched"),
+        (["row=published/none_matched", "shape=published_plain"], "shape=nano_learned"),
         (["row=adapters/oft_0.1", "adapter.layer.module_dropout.p=0.2"], "module_dropout.p=0.1"),
         (["row=adapters/oft_0.1", "steps=7"], "has steps=300"),
         (["row=adapters/oft_0.1", "data.topics=[Arts]"], "data.topics="),

@@ -45,6 +45,7 @@ def test_no_checkout_or_one_around_it_is_not_ours(checkout, tmp_path_factory):
     inner = checkout / "vendored"
     inner.mkdir()
     for root in (inner, tmp_path_factory.mktemp("plain")):
+        (root / "train.py").write_text("steps = 1\n")
         facts = provenance.code_facts(root)
         assert facts["commit"] is None and facts["dirty"] is None
 

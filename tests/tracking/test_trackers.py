@@ -179,10 +179,10 @@ from tracking.trackers import WandbTracker
 root, mode, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 tracker.START_TIMEOUT_S = 2.0
 logging.basicConfig(level=logging.INFO)
-config = {"seed": 1, "steps": 8, "row_name": "learned", "table_name": "published_nano", "scale": "nano",
+config = {"seed": 1, "steps": 8, "eval_every": 2, "row_name": "learned", "table_name": "published_nano", "scale": "nano",
           "runs_dir": root + "/runs", "results_dir": root + "/results", "model": {"n_layer": 2}}
 run = open_run(config, "text", dtype="float32", device_kind="cpu")
-facts = {"code": {"commit": None, "files": {}}}
+facts = {"code": {"commit": None, "files": {}}, "versions": {}, "device": {}}
 
 def random_streams():
     return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()

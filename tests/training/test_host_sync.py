@@ -53,7 +53,7 @@ def on_meta(monkeypatch):
 
     def build(dropout: str) -> TrainState:
         spec = Spec("ours", ("scale=nano", *TINY, f"dropout={dropout}"), "float32")
-        state = TrainState.build(compose_config(spec), Tokens())
+        state = TrainState.build(compose_config(spec), data=Tokens())
         monkeypatch.setattr(state.optimizer, "step", lambda: None)
         return state
 
