@@ -158,7 +158,6 @@ class Config:
     scale_text: Text = MISSING
     init_from: Text | None = MISSING
     runs_dir: Place = MISSING
-    results_dir: Place = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: Annotated[Any, Shaped(OptimizerConfig)] = MISSING
     schedule: Annotated[Any, Shaped(ScheduleConfig)] = MISSING

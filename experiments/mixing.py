@@ -20,7 +20,7 @@ IDENTITY = {
 }
 
 # Settings that change no number of a run, or that IDENTITY, the base or the rows themselves
-# speak of.
+# speak of; `results_dir` is of records from when a run wrote there.
 INCIDENTAL = frozenset(
     {"seed", "table_name", "row_name", "scale", "scale_text", "fresh", "tracker", "hydra", "device"}
     | {"dtype", "data", "log_every", "save_every", "runs_dir", "results_dir", "init_from"}

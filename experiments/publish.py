@@ -23,7 +23,7 @@ from experiments.spec import RESULTS, RUNS, TableSpec, load_spec, table_names
 
 # Overrides that change no number of a row, or that say which row, seed and base it is.
 FREE = frozenset(
-    {"seed", "row", "table", "scale", "device", "dtype", "compile", "runs_dir", "results_dir"}
+    {"seed", "row", "table", "scale", "device", "dtype", "compile", "runs_dir"}
     | {"log_every", "save_every", "fresh", "init_from", "data.cache_dir", "data.num_proc"}
 )
 FREE_GROUPS = ("tracker", "hydra")

@@ -43,7 +43,7 @@ def tiny_cfg(tmp_path: Path) -> Callable[..., DictConfig]:
 
     def make(*overrides: str) -> DictConfig:
         register_schema()
-        places = (f"runs_dir={tmp_path / 'runs'}", f"results_dir={tmp_path / 'results'}")
+        places = (f"runs_dir={tmp_path / 'runs'}",)
         with initialize_config_dir(CONFIGS, version_base="1.3"):
             cfg = compose("train", [*TINY, *places, *overrides])
         check_config(cfg)

@@ -58,7 +58,7 @@ MISTAKES = {
     "dropout.penalty_weight.max=-1": ["dropout.penalty_weight.max=-1 must be at least 0"],
     "model.n_layer=100000": ["model.n_layer=100000", "GiB"],
     "row_name=../x": ["row_name=../x must be a name"],
-    "results_dir=/dev/null": ["results_dir=/dev/null must be a directory"],
+    "results_dir=results": ["results_dir: no such key"],
     "hydra.run.dir=/dev/null": ["hydra.run.dir=/dev/null must be a directory"],
     "hydra.launcher._target_=os.system": ["hydra.launcher._target_=os.system: Hydra's own parts"],
     "+hydra.callbacks.x._target_=os.system": ["hydra.launcher.workers"],

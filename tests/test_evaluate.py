@@ -24,7 +24,7 @@ TINY = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run, as `train.py` leaves it."""
     folder = tmp_path_factory.mktemp("evaluate")
-    places = (f"runs_dir={folder / 'runs'}", f"results_dir={folder / 'results'}")
+    places = (f"runs_dir={folder / 'runs'}",)
     command = [sys.executable, "train.py", *TINY, *places]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return folder

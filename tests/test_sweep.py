@@ -34,7 +34,7 @@ def sweep(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*overrides: str) -> subprocess.Popen[str]:
-        places = (f"runs_dir={tmp_path / 'runs'}", f"results_dir={tmp_path / 'results'}")
+        places = (f"runs_dir={tmp_path / 'runs'}",)
         log_folder = f"hydra.sweep.dir={tmp_path / 'logs'}"
         process = subprocess.Popen(
             [sys.executable, "train.py", "-m", *TINY, *places, log_folder, *overrides],

@@ -22,7 +22,7 @@ from tracking.provenance import changed_files
 # the hashes of the run that this one starts from.
 _IRRELEVANT = (
     "tracker", "table_name", "row_name", "scale", "scale_text", "fresh", "log_every", "save_every",
-    "runs_dir", "results_dir", "device", "dtype", "data", "init_from",
+    "runs_dir", "device", "dtype", "data", "init_from",
 )  # fmt: skip
 
 Status = Literal["new", "resume", "finished"]

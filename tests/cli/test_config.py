@@ -53,7 +53,6 @@ def test_the_default_config_is_complete_and_fits(config):
         ("table_name", "/etc/x"),
         ("table_name", "tables.é"),
         ("runs_dir", "/dev/null/x"),
-        ("results_dir", "/dev/null"),
         ("optimizer.lr", "slow"),
         ("schedule.min_lr", 10.0),
         ("dropout.penalty_weight.max", -1),

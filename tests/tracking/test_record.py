@@ -42,7 +42,7 @@ def open_in(root: Path, **changes) -> RunDirectory:
     config = {
         "seed": 3, "steps": 4, "eval_every": 2, "row_name": "learned", "scale": "nano",
         "table_name": "published_nano",
-        "runs_dir": str(root / "runs"), "results_dir": str(root / "results"),
+        "runs_dir": str(root / "runs"),
     }  # fmt: skip
     return open_run(config | changes, "text", dtype="float32", device_kind="cpu")
 

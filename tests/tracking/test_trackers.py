@@ -179,8 +179,8 @@ from tracking.trackers import WandbTracker
 root, mode, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 tracker.START_TIMEOUT_S = 2.0
 logging.basicConfig(level=logging.INFO)
-config = {"seed": 1, "steps": 8, "eval_every": 2, "row_name": "learned", "table_name": "published_nano", "scale": "nano",
-          "runs_dir": root + "/runs", "results_dir": root + "/results", "model": {"n_layer": 2}}
+config = {"seed": 1, "steps": 8, "eval_every": 2, "row_name": "learned",
+          "table_name": "published_nano", "scale": "nano", "runs_dir": root + "/runs", "model": {"n_layer": 2}}
 run = open_run(config, "text", dtype="float32", device_kind="cpu")
 facts = {"code": {"commit": None, "files": {}}, "versions": {}, "device": {}}
 
@@ -288,7 +288,7 @@ def test_no_secret_is_in_any_byte(resumed, tmp_path):
     code, said = session(tmp_path, "online", 1, 8, WANDB_BASE_URL=address)
     assert code == 0
     assert said.count("WARNING") == 1 and "the tracker is dropped: CommError" in said
-    (record,) = tmp_path.glob("results/runs/published_nano/learned/seed1.json")
+    (record,) = tmp_path.glob("runs/published_nano/learned/seed1-*/record.json")
     assert json.loads(record.read_text())["status"] == "finished"
     n_bytes = 0
     for text in [*all_bytes(tmp_path), *all_bytes(resumed[0]), said.encode(), resumed[1].encode()]:

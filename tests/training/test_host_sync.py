@@ -5,8 +5,8 @@ raise. What torch does not offer there is left to torch: autocast, foreach norms
 """
 
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +28,8 @@ TINY = (
 class Tokens:
     """Token data in memory."""
 
+    splits, end_of_text = ("train", "val"), None
+
     def tokens(self, split: str) -> np.ndarray:
         return np.arange(4000, dtype=np.uint16) % 90
 
@@ -42,7 +44,9 @@ def on_meta(monkeypatch):
     monkeypatch.setattr(
         step_module,
         "check_finite",
-        lambda state, *rest: check_finite(replace(state, machine=as_on_gpu), *rest),
+        lambda state, *rest: check_finite(
+            SimpleNamespace(machine=as_on_gpu, optimizer=state.optimizer), *rest
+        ),
     )
     monkeypatch.setattr("ops.head.compiles_on", lambda _: False)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
