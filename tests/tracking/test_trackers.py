@@ -180,7 +180,8 @@ root, mode, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.ar
 tracker.START_TIMEOUT_S = 2.0
 logging.basicConfig(level=logging.INFO)
 config = {"seed": 1, "steps": 8, "eval_every": 2, "row_name": "learned",
-          "table_name": "published_nano", "scale": "nano", "runs_dir": root + "/runs", "model": {"n_layer": 2}}
+          "table_name": "published_nano", "scale": "nano", "runs_dir": root + "/runs",
+          "model": {"n_layer": 2}}
 run = open_run(config, "text", dtype="float32", device_kind="cpu")
 facts = {"code": {"commit": None, "files": {}}, "versions": {}, "device": {}}
 
