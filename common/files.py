@@ -96,13 +96,6 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json_atomic(path: Path, value: Any) -> None:
-    """Replace the file at `path` by `value` as JSON; StorageError where it can't."""
-    make_directory(path.parent)
-    with explained(path):
-        write_atomically(path, to_json(value, indent=2) + "\n")
-
-
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON as the standard has it: a number that is not finite becomes null."""
     return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)

@@ -18,7 +18,6 @@ from common.files import (
     to_json,
     whole_or_absent,
     write_atomically,
-    write_json_atomic,
 )
 
 
@@ -27,15 +26,16 @@ def test_a_write_that_is_cut_off_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     path = tmp_path / "record.json"
-    write_json_atomic(path, {"step": 1})
+    write_atomically(path, '{"step": 1}')
 
     def cut_off(name: str, _path: Path) -> None:
         if name == operation:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "fault_hook", cut_off)
-    with pytest.raises(StorageError, match=r"record.json: the disk is full.*runs_dir=DIR"):
-        write_json_atomic(path, {"step": 2})
+    message = r"record.json: the disk is full.*runs_dir=DIR"
+    with pytest.raises(StorageError, match=message), explained(path):
+        write_atomically(path, '{"step": 2}')
     assert json.loads(path.read_text()) == {"step": 1}
     assert os.listdir(tmp_path) == ["record.json"]
 
