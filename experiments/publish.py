@@ -16,6 +16,7 @@ from typing import Any
 from common.errors import FAILED, UserError
 from common.files import explained, to_json, write_atomically
 from experiments.command import answer
+from experiments.door import read_yaml
 from experiments.formats import loss
 from experiments.mixing import check_comparable
 from experiments.records import Finished, Record, find_records, read_record, read_records
@@ -27,6 +28,7 @@ FREE = frozenset(
     | {"log_every", "save_every", "fresh", "init_from", "data.cache_dir", "data.num_proc"}
 )
 FREE_GROUPS = ("tracker", "hydra")
+TABLES = RESULTS.parent / "configs" / "table"
 PLACES = frozenset({"data.paths"})  # a path on one machine: the text is held by its hash
 
 
@@ -113,13 +115,27 @@ def why_not(spec: TableSpec, record: Record) -> str | None:
             f"row={record.row!r} is not a row of the table ({', '.join(names)}): `python -m "
             f"experiments.table {spec.name} --add DIR` shows it beside them"
         )
+    own = shlex.split(spec.command)
+    own += swept(own)
     for override in record.overrides:
-        if not _is_own(override, shlex.split(spec.command)):
+        if not _is_own(override, own):
             return (
                 f"override {override!r} is not of the table's own settings (`{spec.command}`): "
                 "a run with other settings needs a table of its own"
             )
     return None
+
+
+def swept(command: Sequence[str]) -> list[str]:
+    """The overrides that `table=NAME` in a command stands for: the values that its file sweeps over."""
+    tables = [word.partition("=")[2] for word in command if word.startswith("table=")]
+    overrides = []
+    for path in (TABLES / f"{name}.yaml" for name in tables):
+        content = read_yaml(path) if path.is_file() else {}
+        params = content.get("hydra", {}).get("sweeper", {}).get("params", {})
+        for key, values in params.items():
+            overrides += [f"{key}={value.strip()}" for value in str(values).split(",")]
+    return overrides
 
 
 def _is_own(override: str, command: Sequence[str]) -> bool:

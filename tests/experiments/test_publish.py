@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments.publish import main
+from experiments.publish import main, swept
 
 
 @pytest.fixture
@@ -145,3 +145,21 @@ def test_runs_that_would_not_mix_with_those_there_write_nothing(run, publish, tm
 def test_no_runs_at_all_say_how_to_make_them(publish):
     code, error = publish()
     assert code == 2 and "make them with `python train.py table=small_case`" in error
+
+
+def test_what_a_tables_own_file_sweeps_over_is_its_own(run, publish, tmp_path, monkeypatch):
+    (tmp_path / "small.yaml").write_text(
+        "hydra: {sweeper: {params: {seed: 1, optimizer.weight_decay: '0,0.3, 1'}}}\n"
+    )
+    monkeypatch.setattr("experiments.publish.TABLES", tmp_path)
+    assert swept(["python", "train.py", "table=small"]) == [
+        *("seed=1", "optimizer.weight_decay=0", "optimizer.weight_decay=0.3"),
+        "optimizer.weight_decay=1",
+    ]
+    assert swept(["python", "train.py", "table=missing"]) == []
+    monkeypatch.setattr("experiments.publish.swept", lambda _: ["optimizer.weight_decay=0.3"])
+    run("none", 1, overrides=["optimizer.weight_decay=0.3"])
+    run("learned", 1, overrides=["optimizer.weight_decay=3"])
+    code, error = publish()
+    assert code == 1 and "'optimizer.weight_decay=3' is not of the table" in error
+    assert published(tmp_path).keys() == {"none/seed1.json"}
