@@ -22,6 +22,7 @@ from experiments.formats import signed
 from experiments.runs import RowRuns, Table, compared_with
 from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
 
+WILD = 10  # times the usual row's span: what is wider leaves the picture
 GREY = "#6b6b6b"
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "experiments.figures",  # element names that do not change from run to run
@@ -130,23 +131,47 @@ def _forest(table: Table, n: int, width: float = 6.4) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _limit(axes: Axes, spans: Sequence[tuple[float, float]], shown: Sequence[float] = ()) -> None:
+    """Limits to which one wild row does not stretch the others' scale; where it goes on, an arrow.
+
+    `spans` are the rows' (lowest, highest) values, in the axes' order; `shown` is inside too.
+    """
+    widths = [high - low for low, high in spans]
+    usual = sorted(widths)[(len(widths) - 1) // 2]
+    tame = [span for span, width in zip(spans, widths, strict=True) if width <= WILD * usual]
+    low, high = min([*shown, *(a for a, _ in tame)]), max([*shown, *(b for _, b in tame)])
+    room = 0.06 * (high - low) or 0.01
+    axes.set_xlim(low - room, high + room)
+    for place, (first, last) in enumerate(spans):
+        for beyond, edge, marker in (
+            (first < low - room, low - room, "<"),
+            (last > high + room, high + room, ">"),
+        ):
+            if beyond:
+                axes.plot(edge, place, marker, color=GREY, ms=7, clip_on=False)
+
+
 def final_val(table: Table) -> Figure:
     """Where do the rows end? Final val loss: mean, its interval, and every seed."""
     drawn = [runs for runs in table.rows.values() if runs.finished]
     figure, axes = _forest(table, len(drawn))
+    spans = []
     for place, runs in enumerate(drawn):
         look, values = looks(table)[runs.row.family], list(runs.values("val").values())
         interval = mean_interval(values)
         if interval.low is None or interval.high is None:
             error = 2 * next(iter(runs.values("val_stderr").values()))
-            ends = [interval.mean - error, interval.mean + error]
+            ends = (interval.mean - error, interval.mean + error)
             axes.plot(ends, [place, place], color=look.color, lw=1.2, ls=(0, (1, 2)))
         else:
-            axes.plot([interval.low, interval.high], [place, place], color=look.color, lw=2)
+            ends = (interval.low, interval.high)
+            axes.plot(ends, [place, place], color=look.color, lw=2)
             axes.plot(values, [place + 0.22] * len(values), "|", color=GREY, ms=5)
         axes.plot(interval.mean, place, look.marker, color=look.color, mec="white", ms=8)
         axes.annotate(f"{interval.mean:.3f}", (1.01, place), xycoords=("axes fraction", "data"),
                       va="center", fontsize=8)  # fmt: skip
+        spans.append(ends)
+    _limit(axes, spans)
     axes.set_yticks(range(len(drawn)), [runs.row.label for runs in drawn])
     axes.set_xlabel("final val loss, nats a token\n" + _legend(drawn))
     return figure
@@ -176,15 +201,20 @@ def val_difference(table: Table) -> Figure | None:
         return None
     figure, axes = _forest(table, len(pairs))
     axes.axvline(0, color=GREY, lw=1)
+    spans = []
     for place, (one, look) in enumerate(pairs):
         assert one.difference is not None
         interval, sure = one.difference.interval, one.reading in ("lower", "higher")
+        ends = (interval.mean, interval.mean)
         if interval.low is not None and interval.high is not None:
-            axes.plot([interval.low, interval.high], [place, place], color=look.color, lw=2)
+            ends = (interval.low, interval.high)
+            axes.plot(ends, [place, place], color=look.color, lw=2)
+        spans.append(ends)
         axes.plot(interval.mean, place, look.marker, mec=look.color, mew=1.5, ms=7,
                   mfc=look.color if sure else "white")  # fmt: skip
         axes.annotate(signed(interval.mean), (1.01, place), xycoords=("axes fraction", "data"),
                       va="center", fontsize=8)  # fmt: skip
+    _limit(axes, spans, shown=[0.0])
     others = {one.other.row.label for one, _ in pairs}
     alone = next(iter(others)) if len(others) == 1 else None
     labels = [

@@ -3,7 +3,16 @@ import pytest
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
-from experiments.figures import LOOKS, draw, looks, main, mean_curve, val_curves, val_difference
+from experiments.figures import (
+    LOOKS,
+    draw,
+    final_val,
+    looks,
+    main,
+    mean_curve,
+    val_curves,
+    val_difference,
+)
 from experiments.runs import load_table
 from experiments.spec import load_spec, table_names
 
@@ -94,3 +103,18 @@ def test_a_table_without_finished_runs_is_an_error_in_a_line(
     assert "no finished run: nothing to draw" in capsys.readouterr().err
     write(make_record("none", 2, 4.0, 2.6))
     assert main(arguments) == 0
+
+
+def test_a_wild_row_does_not_stretch_the_others_scale(small_case, write, make_record, tmp_path):
+    for seed, val in enumerate((4.0, 4.01, 4.02), start=1):
+        write(make_record("none", seed, val + 0.2, 2.6))
+        write(make_record("standard_0.2", seed, val, 2.6))
+        write(make_record("learned", seed, val + 10 * (seed == 2), 2.6))
+    table = load_table(load_spec(small_case), tmp_path / "runs")
+    for figure in (val_difference(table), final_val(table)):
+        axes = figure.axes[0]
+        low, high = axes.get_xlim()
+        assert high - low < 1
+        arrows = [line.get_marker() for line in axes.lines if line.get_marker() in ("<", ">")]
+        assert sorted(arrows) == ["<", ">"]
+    assert low < 4.0 and val_difference(table).axes[0].get_xlim()[1] > 0
