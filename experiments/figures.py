@@ -137,7 +137,7 @@ def _limit(axes: Axes, spans: Sequence[tuple[float, float]], shown: Sequence[flo
     `spans` are the rows' (lowest, highest) values, in the axes' order; `shown` is inside too.
     """
     widths = [high - low for low, high in spans]
-    usual = sorted(widths)[(len(widths) - 1) // 2]
+    usual = sorted(widths)[len(widths) // 2]
     tame = [span for span, width in zip(spans, widths, strict=True) if width <= WILD * usual]
     low, high = min([*shown, *(a for a, _ in tame)]), max([*shown, *(b for _, b in tame)])
     room = 0.06 * (high - low) or 0.01
