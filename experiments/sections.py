@@ -117,14 +117,14 @@ def test_loss(table: Table) -> str:
     header += ["best checkpoint", f"{PERCENT} interval"]
     cells = {}
     for name, runs in finished_rows(table).items():
-        several = len(runs.values("test")) > 1
+        n = len(runs.values("test"))
         cells[name] = [
-            str(len(runs.values("test"))),
+            str(n),
             loss(runs.mean("test")),
-            bounds(runs.interval("test")) if several else "one seed",
+            "one seed" if n == 1 else bounds(runs.interval("test")),
             loss(runs.mean("test_bits_per_byte")),
             loss(runs.mean("best_test")),
-            bounds(runs.interval("best_test")) if several else "one seed",
+            "one seed" if n == 1 else bounds(runs.interval("best_test")),
         ]
     text = (
         "The split that no choice was made on, read once for each run after all was done. Final is "
