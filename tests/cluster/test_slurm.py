@@ -28,7 +28,7 @@ pytestmark = [
         importlib.util.find_spec("submitit") is None, reason="the extra [slurm] is not installed"
     ),
 ]
-STEPS, SEEN = 600, 20  # of a run, and of the lines of metrics after which it is told to leave
+STEPS, SEEN = 120, 20  # of a run, and lines of metrics after which it is told to leave
 SEEDS = (1, 2, 3)
 
 
