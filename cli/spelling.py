@@ -12,6 +12,7 @@ FOLDERS = ("row",)  # groups whose choices lie in folders: row=published/none
 ALIKE = 0.6  # difflib's ratio from which a word may have been meant
 
 RENAMED = {"sweep": "table", "experiment": "row"}
+EXTRAS = {("hydra/launcher", "submitit_slurm"): "slurm"}  # launcher=slurm stands on it
 # Words that a person may bring from elsewhere.
 SYNONYMS = {
     "learning_rate": "optimizer.lr",
@@ -54,6 +55,9 @@ SYNONYMS = {
 
 def unknown_choice(group: str, choice: str, choices: Iterable[str] = ()) -> str:
     """`dropout`, `standrd` -> the dropouts that there are."""
+    if (group, choice) in EXTRAS:
+        extra = EXTRAS[group, choice]
+        return f"{group}={choice} needs what is not installed: pip install -e '.[{extra}]'"
     choices = list(choices) or choices_of(group)
     naming = f" To name a run of your own: {group}_name=NAME." if group in RENAMED.values() else ""
     return f"{group}={choice}: no such choice.{naming} {_valid(choice, choices)}"

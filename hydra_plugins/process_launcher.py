@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from cli.rows import check_row
+from cli.sweep.gpus import available_gpus, gpus_of_workers
 from cli.sweep.jobs import Job, job_environment
 from common.errors import UserError
 
@@ -32,7 +33,7 @@ LONGEST_NAME = 160
 
 
 class ProcessLauncher(Launcher):
-    """`workers` jobs at a time, each a process; CPU threads are shared out among them.
+    """`workers` jobs at a time, each a process; CPU threads and GPUs are shared out among them.
 
     Ctrl-C or SIGTERM is passed on to the jobs, which save and exit; a second one kills them. After
     the jobs the process exits: with 0 if all finished, 1 if any failed, 75 if the sweep was cut off.
@@ -70,8 +71,9 @@ class ProcessLauncher(Launcher):
             own = [o for o in overrides if o not in common] or list(overrides)
             command = job_command(self.config, overrides)
             log = folder / f"{log_name(overrides, own)}.log"
-            jobs.append(Job(index, " ".join(own), command, log, environment))
-        code = Sweep(jobs, self.workers, Report(len(jobs), self.workers, folder)).run()
+            jobs.append(Job(index, " ".join(own), command, log))
+        gpus = gpus_of_workers(available_gpus(environment), self.workers)
+        code = Sweep(jobs, environment, gpus, Report(len(jobs), gpus, folder)).run()
         if code:
             sys.exit(code)
         return [_finished(overrides) for overrides in job_overrides]

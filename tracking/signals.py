@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step and save; a second one stops at once."""
+"""A signal to stop: finish the step, save, and leave; a second one to stop leaves at once."""
 
 import os
 import shlex
@@ -9,21 +9,33 @@ from typing import Any, Self
 
 from common.errors import INTERRUPTED
 
+# A person's, whose second means at once.
+STOPS = (signal.SIGINT, signal.SIGTERM)
+# A cluster's word ahead of a time-out or a preemption: it may come again, or before a SIGTERM.
+NOTICES = (signal.SIGUSR1, signal.SIGUSR2)
+
 
 class StopSignals:
-    """Within `with StopSignals() as stop`, SIGINT and SIGTERM set `stop.requested`.
+    """Within `with StopSignals() as stop`, SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 set `stop.requested`.
 
-    The loop looks at it after each step, saves and raises `stop.interrupted()`. A second signal
-    ends the process at once with 128 + its number (130, 143), as a shell reports it: every file of
-    a run is written so that this loses no more than the steps since the last checkpoint.
+    The loop looks at it after each step, saves and raises `stop.interrupted()`. As that leaves the
+    block, with the run's record closed, a handler that somebody had set before for a signal that
+    came is called, as if the signal came now: submitit's puts the job in the queue again. Where it
+    returns, or there was none, the process exits with 75.
+
+    A second SIGINT or SIGTERM ends the process at once with 128 + its number (130, 143), as a shell
+    reports it: every file of a run is written so that this loses no more than the steps since the
+    last checkpoint.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self._received: list[int] = []
         self._before: dict[int, Any] = {}
+        self._exit: SystemExit | None = None
 
     def __enter__(self) -> Self:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (*STOPS, *NOTICES):
             self._before[signum] = signal.signal(signum, self._handle)
         return self
 
@@ -35,19 +47,41 @@ class StopSignals:
     ) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+        if error is not None and error is self._exit:
+            for signum in self._handed_over():
+                self._before[signum](signum, None)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         name = signal.Signals(signum).name
-        if self.requested:
+        stops = signum in STOPS
+        if stops and not set(STOPS).isdisjoint(self._received):
             _say(f"{name} again: stopping at once. To go on: {resume_command()}")
             os._exit(128 + signum)
+        first = signum not in self._received
+        self._received.append(signum)  # before a word: the next signal may come while it is said
         self.requested = True
-        _say(f"{name}: finishing this step and saving. A second one stops at once.")
+        if first:
+            again = " A second one stops at once." if stops else ""
+            _say(f"{name}: finishing this step and saving.{again}")
+
+    def _handed_over(self) -> list[int]:
+        """The signals that came, each once, and that somebody else handled before."""
+        came = dict.fromkeys(self._received)
+        return [signum for signum in came if _is_own(self._before[signum])]
 
     def interrupted(self) -> SystemExit:
-        """Say how to go on; the exit, with code 75, is the caller's to raise."""
-        _say(f"interrupted, a checkpoint is saved. To go on: {resume_command()}")
-        return SystemExit(INTERRUPTED)
+        """Say how it goes on; the exit, with code 75, is the caller's to raise."""
+        if names := [signal.Signals(signum).name for signum in self._handed_over()]:
+            _say(f"interrupted, a checkpoint is saved; {', '.join(names)} is handed on")
+        else:
+            _say(f"interrupted, a checkpoint is saved. To go on: {resume_command()}")
+        self._exit = SystemExit(INTERRUPTED)
+        return self._exit
+
+
+def _is_own(handler: Any) -> bool:
+    """Whether a handler is somebody's own, and not the system's or Python's default."""
+    return callable(handler) and handler is not signal.default_int_handler
 
 
 def resume_command() -> str:

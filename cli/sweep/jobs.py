@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cli.errors import WANTS_TRACEBACK
+from cli.sweep.gpus import VISIBLE
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 TAIL_BYTES = 16_384
@@ -28,26 +29,29 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 class Job:
     """A child process that runs `command`, in a process group of its own, and appends to `log`."""
 
-    def __init__(
-        self, number: int, title: str, command: Sequence[str], log: Path, env: Mapping[str, str]
-    ) -> None:
-        self.number, self.title, self.command, self.log, self.env = number, title, command, log, env
+    def __init__(self, number: int, title: str, command: Sequence[str], log: Path) -> None:
+        self.number, self.title, self.command, self.log = number, title, command, log
+        self.gpu: str | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.code: int | None = None  # as Popen has it: negative, a signal's number
         self.asked_to_stop = False
         self.started = self.seconds = 0.0
         self.log_start = 0
 
-    def start(self) -> None:
+    def start(self, env: Mapping[str, str], gpu: str | None = None) -> None:
+        """Start in the environment `env`, on the one GPU where it is given."""
+        self.gpu = gpu
+        on_gpu = {} if gpu is None else {VISIBLE: gpu}
+        told = shlex.join([*(f"{name}={value}" for name, value in on_gpu.items()), *self.command])
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            log.write(f"# {datetime.now():%F %T}  {shlex.join(self.command)}\n".encode())
+            log.write(f"# {datetime.now():%F %T}  {told}\n".encode())
             self.log_start = log.tell()
             log.flush()
             parent = os.getpid()
             self.process = subprocess.Popen(
                 self.command,
-                env=self.env,
+                env={**env, **on_gpu},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -22,13 +22,19 @@ REFRESH_S = 1.0
 class Report:
     """Prints; on a terminal it also keeps, at the bottom, the last words of the running jobs."""
 
-    def __init__(self, n_jobs: int, workers: int, folder: Path) -> None:
+    def __init__(self, n_jobs: int, gpus_of_workers: Sequence[str | None], folder: Path) -> None:
+        workers = len(gpus_of_workers)
+        gpus = {gpu for gpu in gpus_of_workers if gpu is not None}
         self.n_jobs, self.began, self.refreshed = n_jobs, time.monotonic(), 0.0
         self.console = Console(highlight=False, soft_wrap=True)
         # Refreshed by hand: a thread would be copied, locks and all, into each job's fork.
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         at_a_time = f", {workers} at a time" if workers > 1 else ""
         self._say(f"{n_jobs} job{'s' * (n_jobs != 1)}{at_a_time}; logs in {folder}", "bold")
+        at_once = min(workers, n_jobs)
+        if gpus and at_once > len(gpus):
+            shared = f"{len(gpus)} GPUs" if len(gpus) > 1 else "one GPU"
+            self._say(f"{at_once} jobs at a time share {shared}: each has less memory and speed")
 
     def __enter__(self) -> None:
         if self.console.is_terminal:
@@ -38,7 +44,8 @@ class Report:
         self.live.stop()
 
     def started(self, job: Job) -> None:
-        self._say(f"{self._name(job)}  started")
+        on_gpu = f" on GPU {job.gpu}" if job.gpu is not None else ""
+        self._say(f"{self._name(job)}  started{on_gpu}")
 
     def ended(self, job: Job, interrupted: bool) -> None:
         if job.code == 0:

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cli.sweep.jobs import Job
@@ -14,21 +14,31 @@ POLL_S = 0.1
 
 
 class Sweep:
-    """Runs jobs, `workers` at a time.
+    """Runs jobs in the environment `env`, as many at a time as `gpus_of_workers` has entries.
 
-    A job that fails leaves the others alone, and so does one whose run another process has: the
-    run is left to that. A signal to this process, or a job that was itself
-    interrupted, ends the sweep: no further job starts, those running are asked to save and exit,
-    and a second signal kills them.
+    Each worker runs one job after another, on its GPU where it has one. A job that fails leaves the
+    others alone, and so does one whose run another process has: the run is left to that. A signal
+    to this process, or a job that was itself interrupted, ends the sweep: no further job starts,
+    those running are asked to save and exit, and a second signal kills them.
     """
 
-    def __init__(self, jobs: Sequence[Job], workers: int, report: Report) -> None:
-        self.workers, self.report = workers, report
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        env: Mapping[str, str],
+        gpus_of_workers: Sequence[str | None],
+        report: Report,
+    ) -> None:
+        self.env, self.gpus, self.report = env, gpus_of_workers, report
         self.waiting = deque(jobs)
-        self.running: list[Job] = []
+        self.workers: list[Job | None] = [None] * len(gpus_of_workers)  # what each of them runs
         self.done: list[Job] = []
         self.interrupts = 0  # signals received, and jobs found interrupted
         self.obeyed = 0
+
+    @property
+    def running(self) -> list[Job]:
+        return [job for job in self.workers if job is not None]
 
     def run(self) -> int:
         """Run all there is to run; return the exit code: 0, FAILED or INTERRUPTED."""
@@ -46,11 +56,11 @@ class Sweep:
         return INTERRUPTED if interrupted or self.waiting else FAILED if failed else 0
 
     def _start(self) -> None:
-        while self.waiting and len(self.running) < self.workers and not self.interrupts:
-            job = self.waiting.popleft()
-            job.start()
-            self.running.append(job)
-            self.report.started(job)
+        for worker, gpu in enumerate(self.gpus):
+            if self.workers[worker] is None and self.waiting and not self.interrupts:
+                self.workers[worker] = job = self.waiting.popleft()
+                job.start(self.env, gpu)
+                self.report.started(job)
 
     def _obey(self) -> None:
         """Pass on what was received since the last look: save at first, then stop at once."""
@@ -66,8 +76,10 @@ class Sweep:
                 job.interrupt()
 
     def _collect(self) -> None:
-        for job in [job for job in self.running if job.poll()]:
-            self.running.remove(job)
+        for worker, job in enumerate(self.workers):
+            if job is None or not job.poll():
+                continue
+            self.workers[worker] = None
             self.done.append(job)
             self.report.ended(job, interrupted=self._was_interrupted(job))
             if job.code == INTERRUPTED and not self.interrupts:

@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
 TOY = Path(__file__).with_name("toy.py")
 PATIENCE_S = 60
+OWN = (*THREADS, "CUDA_VISIBLE_DEVICES")  # what the tests set themselves
 
 
 class ToySweep:
@@ -28,7 +29,7 @@ class ToySweep:
         self.runs = runs
         self.process = subprocess.Popen(
             [sys.executable, str(TOY), "--config-dir", str(CONFIGS), *overrides, f"runs={runs}"],
-            env={name: value for name, value in os.environ.items() if name not in THREADS}
+            env={name: value for name, value in os.environ.items() if name not in OWN}
             | {"PYTHONPATH": str(REPOSITORY)}
             | environment,
             stdout=subprocess.PIPE,
@@ -203,3 +204,14 @@ def test_logs_of_different_jobs_have_different_names_however_long():
 def test_a_logs_name_is_one_file():
     own = ["row=published/none", "seed=1"]
     assert log_name(["table=published", *own], own) == "row=published_none,seed=1"
+
+
+def test_each_job_has_a_gpu_of_those_that_are_set(start, tmp_path):
+    (tmp_path / "place").mkdir()
+    options = ("-m", "seed=1,2", "kind=meets", f"place={tmp_path / 'place'}")
+    sweep = start(*options, "hydra.launcher.workers=2", CUDA_VISIBLE_DEVICES="5,GPU-abc")
+    code, output = sweep.ended()
+    assert code == 0
+    assert sweep.fact("gpu", "seed=1") == "[5]"
+    assert sweep.fact("gpu", "seed=2") == "[GPU-abc]"
+    assert "started on GPU 5" in output

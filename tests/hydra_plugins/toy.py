@@ -24,6 +24,7 @@ def main(cfg: DictConfig) -> None:
     signal.signal(signal.SIGINT, lambda number, _: stops.append(number))
     threads = "/".join(os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
     print(f"pid={os.getpid()} group={os.getpgrp()} table={cfg.table_name} threads={threads}")
+    print(f"gpu=[{os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}]")
     began = time.time()
     if cfg.kind == "raises":
         raise RuntimeError("the reason")

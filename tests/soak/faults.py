@@ -105,6 +105,18 @@ def stopped_twice(trial: Trial, phase: str, nth: int, name: str) -> str:
     return f"{name} twice"
 
 
+def handed_on(trial: Trial, nth: int, name: str) -> str:
+    """A signal that somebody handled before, as submitit does: that handler is called once saved."""
+    trial.stop(
+        ("own_handler", [name, str(trial.place), 33]),
+        ("send_signal", ["step", nth, name]),
+        code=33,
+        says=f"handed on: {name}, interrupted, saved at step {nth}\n",
+    )
+    trial.go_on()
+    return f"{name} handed on"
+
+
 def damaged(trial: Trial, name: str) -> str:
     """One bit of the newest checkpoint flips: named, and the one before it is used."""
     trial.stop(("send_signal", ["step", 7, "SIGTERM"]), code=INTERRUPTED)
@@ -185,6 +197,7 @@ def sorts(chance: random.Random) -> list[Callable[[Trial], str]]:
         lambda trial: stopped(trial, "step", step, name),
         lambda trial: stopped(trial, "evaluation", evaluation, other),
         lambda trial: stopped(trial, "saving", save, name),
+        lambda trial: handed_on(trial, step, "SIGUSR2"),
         lambda trial: stopped_twice(trial, phase, 3, name),
         lambda trial: stopped_twice(trial, phase, 3, other),
         lambda trial: damaged(trial, TENSORS),

@@ -131,8 +131,12 @@ def wait_for_line(runs_dir: Path, process: Process, n: int = 1, timeout_s: float
 
 
 def ending(runs_dir: Path) -> dict[str, Any]:
+    """`ending_of` the one run in `runs_dir`."""
+    return ending_of(run_directory(runs_dir))
+
+
+def ending_of(directory: Path) -> dict[str, Any]:
     """All that must not depend on what happened to a run on its way, to the last bit."""
-    directory = run_directory(runs_dir)
     last = latest_checkpoint(directory / "checkpoints")
     best = best_checkpoint(directory / "checkpoints")
     assert last is not None

@@ -54,6 +54,8 @@ def test_sigkill_in_the_midst_of_writing(trial: Trial, nth: int) -> None:
     ("phase", "nth", "name"),
     [
         ("step", 5, "SIGTERM"),
+        ("step", 5, "SIGUSR2"),
+        pytest.param("step", 7, "SIGUSR1", marks=slow),
         pytest.param("evaluation", 1, "SIGINT", marks=slow),
         pytest.param("saving", 2, "SIGTERM", marks=slow),
     ],
@@ -62,6 +64,11 @@ def test_a_signal_finishes_the_step_and_saves(
     trial: Trial, phase: str, nth: int, name: str
 ) -> None:
     faults.stopped(trial, phase, nth, name)
+
+
+@pytest.mark.parametrize("name", ["SIGUSR2", pytest.param("SIGTERM", marks=slow)])
+def test_a_former_handler_has_the_signal_once_the_run_is_saved(trial: Trial, name: str) -> None:
+    faults.handed_on(trial, 5, name)  # no step at which the run saves of itself
 
 
 @pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=slow)])
