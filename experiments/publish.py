@@ -29,6 +29,8 @@ FREE = frozenset(
 )
 FREE_GROUPS = ("tracker", "hydra")
 TABLES = RESULTS.parent / "configs" / "table"
+# Keys that hold paths: of no meaning elsewhere, and nobody else's business.
+PATHS = frozenset({"runs_dir", "results_dir", "init_from", "data.cache_dir", "data.paths"})
 PLACES = frozenset({"data.paths"})  # a path on one machine: the text is held by its hash
 
 
@@ -64,7 +66,8 @@ def publish(
         path = target / record.row / f"seed{record.seed}.json"
         with explained(path, "--out DIR"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, to_json(_with_test(record, old), indent=1) + "\n")
+            content = without_places(_with_test(record, old))
+            write_atomically(path, to_json(content, indent=1) + "\n")
         written.append(path)
     return written, refused
 
@@ -168,6 +171,15 @@ def _equal_weights(old: Finished, new: Finished) -> bool:
 def _losses(record: Finished) -> str:
     train, val = loss(record.metric("train")), loss(record.metric("val"))
     return f"train {train}, val {val} of run {record.run_hash[:8]}"
+
+
+def without_places(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without paths of the machine that it was made on: the hashes say what lay there."""
+    config = {key: value for key, value in content["config"].items() if key not in PATHS}
+    if isinstance(data := config.get("data"), Mapping):
+        config["data"] = {k: v for k, v in data.items() if f"data.{k}" not in PATHS}
+    overrides = [o for o in content["overrides"] if o.lstrip("+~").partition("=")[0] not in PATHS]
+    return {**content, "config": config, "overrides": overrides}
 
 
 def _with_test(new: Finished, old: Record | None) -> Mapping[str, Any]:

@@ -163,3 +163,13 @@ def test_what_a_tables_own_file_sweeps_over_is_its_own(run, publish, tmp_path, m
     code, error = publish()
     assert code == 1 and "'optimizer.weight_decay=3' is not of the table" in error
     assert published(tmp_path).keys() == {"none/seed1.json"}
+
+
+def test_a_published_record_has_no_path_of_the_machine_that_made_it(run, publish, tmp_path):
+    config = run("none", 1)["config"] | {"runs_dir": "/home/me/runs", "init_from": None}
+    config["data"] = {"cache_dir": "/home/me/cache", "paths": ["/home/me/a.txt"], "split": "x"}
+    run("none", 1, config=config, overrides=["runs_dir=/home/me/runs", "seed=1"])
+    assert publish()[0] == 0
+    (record,) = published(tmp_path).values()
+    assert "/home/me" not in json.dumps(record)
+    assert record["overrides"] == ["seed=1"] and record["config"]["data"] == {"split": "x"}
