@@ -141,6 +141,8 @@ class RunRecord:
         self._final = {"time_s": self.time_s, **self._last_pace(), **_numbers(metrics)}
         # Marked: it may see more windows than the curve's evaluation at the same step.
         self._append_metrics({"step": step, "final": True, **self._final})
+        known = {f"best/{name}": v for name, v in self._best.items() if v is not None}
+        self._guard.put(Event(step, known, closing=True))
 
     def _last_pace(self) -> dict[str, float]:
         """What a run that was killed in its closing evaluation knows of its speed: no step is left."""
@@ -254,7 +256,10 @@ def _events(lines: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
             yield Event(line["step"], {"samples": line["samples"]})
         else:
             known = {name: value for name, value in line.items() if value is not None}
-            yield Event(known.pop("step"), {k: v for k, v in known.items() if k != "final"})
+            step, closing = known.pop("step"), known.pop("final", False)
+            if closing:  # its evaluations beside the curve's, not in their place
+                known = {f"final/{n}" if "/" in n else n: value for n, value in known.items()}
+            yield Event(step, known, closing)
 
 
 def _outcome(error: BaseException | None, *, finished: bool) -> tuple[str, int]:

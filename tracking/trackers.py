@@ -1,4 +1,4 @@
-"""Trackers: the run as others see it, in W&B or nowhere.
+"""Trackers: the run as others see it, in a dashboard or nowhere.
 
 A tracker is a projection of the run's own files: it consumes events, and after a resume it gets
 the earlier ones again from those files. So it may fail, hang or be unreachable at any moment, and
@@ -6,21 +6,13 @@ nothing is lost that could not be shown again.
 """
 
 import logging
-import netrc
-import os
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
-
-import numpy as np
-
-from common.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +22,15 @@ FINISH_TIMEOUT_S = 60.0
 CAPACITY = 10_000  # events waiting
 _END = None
 
-# Not every metric: the minimum of a histogram or a table would be nonsense.
-_WITH_MINIMUM = ("train/*", "val/*", "eval/*")
+# Metrics that the run's own files keep without a group, and the one that a dashboard shows them in.
+_GROUPED = {
+    "lr": "optimizer/lr",
+    "tokens_per_s": "speed/tokens_per_s",
+    "memory_bytes": "speed/memory_bytes",
+    "time_s": "progress/time_s",
+    "tokens": "progress/tokens",
+    "epoch": "progress/epoch",
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,11 @@ Value = float | Histogram | Sequence[str]  # a metric, a mask, samples of text
 
 
 class Event(NamedTuple):
+    """What was measured at a step; `closing`: once, at the run's end, so that it has no curve."""
+
     step: int
     values: Mapping[str, Value]
+    closing: bool = False
 
 
 @dataclass
@@ -76,122 +78,16 @@ class NoTracker:
         pass
 
 
-class WandbTracker:
-    """Weights & Biases, with a table as group and a row as job type.
+def shown(values: Mapping[str, Value], modules: bool) -> dict[str, Value]:
+    """The values as a dashboard names them: each in a group, and without dots, which it would nest.
 
-    `mode` is `online`, `offline` or `auto`: online where W&B's own places (WANDB_API_KEY, the
-    netrc file of `wandb login`) hold a key, else offline. Raises ValueError for another mode, and
-    for `online` without a key, where W&B would stop and ask on the terminal.
+    Without `modules` those of single modules stay out: a deep model has hundreds.
     """
-
-    def __init__(
-        self,
-        *,
-        project: str,
-        entity: str | None = None,
-        mode: str = "auto",
-        tags: Sequence[str] = (),
-    ) -> None:
-        if mode not in ("auto", "online", "offline"):
-            raise UserError(f"tracker.mode={mode} must be one of auto, online, offline")
-        if mode == "online" and not has_wandb_key():
-            raise UserError(
-                "tracker.mode=online needs a W&B key, and there is none: run `wandb login`, set "
-                "WANDB_API_KEY, or use tracker.mode=auto, which then runs offline"
-            )
-        self.project, self.entity, self.tags = project, entity, list(tags)
-        # None: as W&B's own settings have it (WANDB_MODE, `wandb offline`), and online without any.
-        self.mode: Any = (None if has_wandb_key() else "offline") if mode == "auto" else mode
-
-    def track(self, run: TrackedRun, events: Iterable[Event]) -> None:
-        # W&B's reports on itself go out to a third party, and without a connection delay the exit.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb  # half a second, and on the tracker's own thread
-
-        wandb.setup(wandb.Settings(silent=True))
-        with wandb.init(
-            project=self.project, entity=self.entity, mode=self.mode, id=run.id, resume="allow",
-            group=run.group, job_type=run.job_type, name=run.name, tags=[*run.tags, *self.tags],
-            config=dict(run.config), dir=str(run.directory), settings=_wandb_settings(),
-        ) as session:  # fmt: skip
-            folder, failure = Path(session.dir).parent, None
-            try:
-                self._send(session, run, events)
-            except Exception as error:  # else W&B prints its traceback amid the run's own words
-                failure = error
-        if failure is not None:
-            raise failure
-        if session.offline:
-            logger.info(
-                "W&B, offline: look with `wandb leet %s`, send with `wandb sync %s`", folder, folder
-            )
-
-    def _send(self, session: Any, run: TrackedRun, events: Iterable[Event]) -> None:
-        if session.offline:
-            _remove_superseded(run.directory, Path(session.dir).parent)
-        else:
-            logger.info("W&B: %s", session.url)
-        for metrics in _WITH_MINIMUM:
-            session.define_metric(metrics, summary="min,last")
-        for step, values in events:
-            # After a resume online, W&B's server already holds the steps before this one.
-            if step >= session.starting_step:
-                session.log({name: _to_wandb(value) for name, value in values.items()}, step)
-        if run.exit_code == os.EX_TEMPFAIL:
-            session.mark_preempting()
-        session.finish(run.exit_code)
-
-
-def has_wandb_key() -> bool:
-    """Whether W&B will find a key in one of its own places; the key itself is not read."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    names = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
-    for file in (Path(name).expanduser() for name in names):
-        try:
-            if host in netrc.netrc(file).hosts:
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
-
-
-def _wandb_settings() -> Any:
-    import wandb
-
-    return wandb.Settings(
-        console="off",  # the terminal is the run's own
-        silent=True,
-        disable_git=True,  # a remote's address may hold a password; the facts have the commit
-        save_code=False,
-        init_timeout=START_TIMEOUT_S,
-        login_timeout=START_TIMEOUT_S,
-        finish_timeout=0.75 * FINISH_TIMEOUT_S,  # before the guard's: what is left can be synced
-        finish_timeout_raises=True,
-    )
-
-
-def _to_wandb(value: Value) -> Any:
-    import wandb
-
-    if isinstance(value, Histogram):
-        edges = np.linspace(0.0, 1.0, len(value.counts) + 1)
-        return wandb.Histogram(np_histogram=(np.asarray(value.counts), edges))
-    if isinstance(value, float | int):
-        return value
-    return wandb.Table(columns=["sample"], data=[[text] for text in value])
-
-
-def _remove_superseded(directory: Path, current: Path) -> None:
-    """Delete earlier offline copies of this run: the current one is given every event again.
-
-    W&B writes a new file at each start, and one that was killed lacks its last 15 seconds. Only one
-    whole file leaves neither gaps nor doubled steps, whoever syncs it.
-    """
-    for earlier in directory.glob("wandb/offline-run-*"):
-        if earlier.name != current.name:
-            shutil.rmtree(earlier, ignore_errors=True)
+    return {
+        _GROUPED.get(name, name).replace(".", "_"): value
+        for name, value in values.items()
+        if modules or "modules" not in name.split("/")
+    }
 
 
 class GuardedTracker:

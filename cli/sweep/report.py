@@ -83,6 +83,7 @@ class Report:
         """What the finished ones came to, and what to do about the rest."""
         finished = [job for job in done if job.code == 0]
         self._show_losses(finished)
+        self._show_unsent(finished)
         counts = {
             "finished": len(finished),
             "failed": len(failed),
@@ -111,6 +112,15 @@ class Report:
         for folder in sorted({outcome.folder for outcome in found}):
             command = ["python", "-m", "experiments.table", "--runs", str(folder)]
             self._say(f"a table of them: {shlex.join(command)}")
+
+    def _show_unsent(self, finished: Sequence[Job]) -> None:
+        """One command for W&B's offline files of finished runs; an unfinished one's are not whole."""
+        directories = [found for job in finished if (found := job.run_directory())]
+        files = [file for one in directories for file in one.glob("wandb/offline-run-*/*.wandb")]
+        # W&B marks what it has sent.
+        unsent = {str(f.parent) for f in files if not f.with_name(f"{f.name}.synced").exists()}
+        if unsent:
+            self._say(f"to send them to W&B: {shlex.join(['wandb', 'sync', *sorted(unsent)])}")
 
     def _name(self, job: Job) -> str:
         return f"{job.number:>{len(str(self.n_jobs))}}/{self.n_jobs}  {job.title}"

@@ -163,7 +163,10 @@ def test_a_tracker_sees_everything_once_in_order_and_after_a_resume_again(tmp_pa
     assert told(whole) == told(resumed)
     for listener in (whole, resumed):
         steps = [event.step for event in listener.events]
-        assert steps == sorted(steps) and len(steps) == 4 + 2 * 3 + 1
+        assert steps == sorted(steps) and len(steps) == 4 + 2 * 3 + 2
+        final, best = [event.values for event in listener.events if event.closing]
+        assert final.items() >= {"final/val/loss_nats": 2.0, "tokens": 4096}.items()
+        assert best == {"best/step": 2, "best/val/loss_nats": 1.9}
         histograms = [e.values for e in listener.events if "masks/block0/mlp_output" in e.values]
         assert histograms[0] == {"masks/block0/mlp_output": Histogram([1] * 20)}
     assert resumed.run is not None

@@ -89,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
 SESSION = """
 import os, signal, sys
 from pathlib import Path
-from tracking.trackers import Event, TrackedRun, WandbTracker
+from tracking.trackers import Event, TrackedRun
+from tracking.wandb import WandbTracker
 
 directory, last, exit_code = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 events = [Event(step, {"val/loss_nats": 1 / step}) for step in range(1, last + 1)]

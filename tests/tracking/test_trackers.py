@@ -1,39 +1,18 @@
-import json
+"""The guard of a tracker, and the names that a dashboard is given."""
+
 import logging
-import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from cli.instantiate import instantiate, read_config
-from tracking import trackers as tracker
-from tracking.lines import read_lines
-from tracking.trackers import (
-    Event,
-    GuardedTracker,
-    NoTracker,
-    TrackedRun,
-    WandbTracker,
-    has_wandb_key,
-)
-
-SECRETS = {
-    "WANDB_API_KEY": "5ec4e7" * 6 + "5ec4",  # as long as a real one
-    "HF_TOKEN": "hf_plantedplantedplantedplantedplanted",
-}
-
-
-@pytest.fixture(autouse=True)
-def no_key_of_this_machine(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith(("WANDB_", "HF_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+from tracking.trackers import Event, GuardedTracker, NoTracker, TrackedRun, shown
+from tracking.wandb import WandbTracker
 
 
 def tracked_run(directory: Path) -> TrackedRun:
@@ -116,192 +95,26 @@ def test_no_tracker_is_no_failure(tmp_path, caplog):
     assert not caplog.records
 
 
-# What a person may choose
+# What a dashboard is given
+
+
+def test_every_metric_has_a_group_and_no_name_a_dot():
+    values = {"lr": 0.1, "time_s": 2.0, "eval/above_0.9": 0.5, "modules/block0/mlp/eval/ones": 1.0}
+    few = {"optimizer/lr": 0.1, "progress/time_s": 2.0, "eval/above_0_9": 0.5}
+    assert shown(values, modules=False) == few
+    assert shown(values, modules=True) == few | {"modules/block0/mlp/eval/ones": 1.0}
+    closing = {"final/modules/block0/mlp/eval/ones": 1.0}
+    assert shown(closing, modules=False) == {} and shown(closing, modules=True) == closing
 
 
 @pytest.mark.parametrize("name", ["wandb", "none"])
-def test_the_config_makes_the_tracker(name):
+def test_the_config_makes_the_tracker(monkeypatch, name):
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     cfg = read_config(Path(__file__).parents[2] / "configs" / "tracker" / f"{name}.yaml")
     made = instantiate(cfg)
     assert isinstance(made, WandbTracker if name == "wandb" else NoTracker)
 
 
-@pytest.mark.parametrize("mode", ["of", "", "disabled", "Online"])
-def test_a_mode_that_is_none_is_refused(mode):
-    with pytest.raises(ValueError, match=rf"tracker.mode={mode} must be one of auto, online"):
-        WandbTracker(project="p", mode=mode)
-
-
-def test_online_without_a_key_is_refused_before_wandb_asks(monkeypatch):
-    with pytest.raises(ValueError, match=r"tracker.mode=online needs a W&B key.*wandb login"):
-        WandbTracker(project="p", mode="online")
-    assert WandbTracker(project="p", mode="auto").mode == "offline"
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert WandbTracker(project="p", mode="online").mode == "online"
-    assert WandbTracker(project="p", mode="offline").mode == "offline"
-    assert WandbTracker(project="p", mode="auto").mode is None  # W&B's own settings decide
-
-
-@pytest.mark.parametrize(
-    ("netrc", "base_url", "found"),
-    [
-        (None, None, False),
-        ("", None, False),
-        ("machine api.wandb.ai\n  login user\n  password k\n", None, True),
-        ("machine example.org login user password k\n", None, False),
-        (
-            "machine wandb.example.org login user password k\n",
-            "https://wandb.example.org:8080",
-            True,
-        ),
-        ("machine \x00 what { is this", None, False),
-    ],
-)
-def test_a_key_is_looked_for_where_wandb_keeps_it(tmp_path, monkeypatch, netrc, base_url, found):
-    if netrc is not None:
-        (tmp_path / "netrc").write_text(netrc)
-    if base_url is not None:
-        monkeypatch.setenv("WANDB_BASE_URL", base_url)
-    assert has_wandb_key() is found
-
-
-# W&B for real, in a process of its own: a run that is killed, goes on, and finishes, its random
-# streams as they were
-
-SESSION = """
-import json, logging, os, random, signal, sys
-import numpy, torch
-from tracking import trackers as tracker
-from tracking.record import RunRecord
-from tracking.directory import open_run
-from tracking.trackers import WandbTracker
-
-root, mode, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-tracker.START_TIMEOUT_S = 2.0
-logging.basicConfig(level=logging.INFO)
-config = {"seed": 1, "steps": 8, "eval_every": 2, "row_name": "learned",
-          "table_name": "published_nano", "scale": "nano", "runs_dir": root + "/runs",
-          "model": {"n_layer": 2}}
-run = open_run(config, "text", dtype="float32", device_kind="cpu")
-facts = {"code": {"commit": None, "files": {}}, "versions": {}, "device": {}}
-
-def random_streams():
-    return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
-
-before = random_streams()
-chosen = WandbTracker(project="dropout", mode=mode, tags=["mine"])
-with RunRecord(run, facts, chosen, first - 1) as record:
-    for step in range(first, last + 1):
-        record.log(step, {"train/batch_loss_nats": 1 / step, "lr": 0.1})
-        if step % 2 == 0:
-            record.log(step, {"val/loss_nats": abs(step - 4)})
-            record.log_masks(step, {"block0/mlp_output": torch.linspace(0, 1, 20)})
-            record.log_samples(step, ["Once upon a time"])
-    if last < 8:
-        record._guard._thread.join(1.5)  # time to write something
-        os.kill(os.getpid(), signal.SIGKILL)
-    record.finish(8, {"val/loss_nats": 4.0}, 8, {"val/loss_nats": 4.0})
-assert random_streams() == before
-"""
-
-
-def session(root: Path, mode: str, first: int, last: int, **env: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", SESSION, str(root), mode, str(first), str(last)],
-        env=os.environ | SECRETS | {"OMP_NUM_THREADS": "1"} | env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def resumed(tmp_path_factory) -> tuple[Path, str]:
-    """A run that W&B saw killed at step 6 and go on from step 4, and what it said."""
-    root = tmp_path_factory.mktemp("wandb")
-    assert session(root, "offline", 1, 6)[0] == -9
-    code, said = session(root, "offline", 5, 8)
-    assert code == 0, said
-    return root, said
-
-
-@pytest.fixture(scope="module")
-def wandb_records(resumed) -> list[dict]:
-    """What `wandb leet inspect` reads in the one `.wandb` file that there is."""
-    (file,) = resumed[0].glob("runs/published_nano/learned/*/wandb/offline-run-*/*.wandb")
-    wandb = Path(sys.executable).with_name("wandb")
-    command = [str(wandb), "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_wandb_has_config_group_and_job_type(wandb_records, resumed):
-    (run,) = [record["run"] for record in wandb_records if record["type"] == "run"]
-    assert (run["project"], run["run_group"], run["job_type"]) == (
-        "dropout",
-        "published_nano",
-        "learned",
-    )
-    assert set(run["tags"]) >= {"mine", "nano", "learned"}
-    assert run["config"]["update"]["model"] == {"n_layer": 2}
-    assert run["config"]["update"]["seed"] == 1
-    assert run["config"]["update"]["facts"]["code"]["files"] == {}
-    (path,) = resumed[0].glob("runs/published_nano/learned/seed1-*")
-    assert run["run_id"].endswith((path / "nonce").read_text())
-
-
-def test_wandb_has_the_history_without_gaps_or_doubled_steps(wandb_records, resumed):
-    history = [r["history"]["item"] for r in wandb_records if r["type"] == "history"]
-    assert [item["_step"] for item in history] == list(range(1, 9))
-    (metrics,) = resumed[0].glob("runs/published_nano/learned/seed1-*/metrics.jsonl")
-    for line in read_lines(metrics):
-        item = history[line["step"] - 1]
-        if "train/batch_loss_nats" in line:
-            assert item["train/batch_loss_nats"] == line["train/batch_loss_nats"]
-    assert [item["val/loss_nats"] for item in history[1::2]] == [2, 0, 2, 4]
-    assert history[1]["masks/block0/mlp_output.values"] == [1] * 20
-    assert history[3]["samples._type"] == "table-file"
-
-
-def test_wandb_has_minimum_and_last_of_the_losses(wandb_records):
-    summary = {}
-    for record in wandb_records:
-        if record["type"] == "summary":
-            summary |= record["summary"].get("update", {})
-    assert summary["val/loss_nats"] == {"min": 0, "last": 4}
-    assert summary["lr"] == 0.1
-    assert [r["exit"]["exit_code"] for r in wandb_records if r["type"] == "exit"] == [0]
-
-
-def test_wandb_keeps_still_and_the_run_says_how_to_look_and_send(resumed):
-    root, said = resumed
-    (folder,) = root.glob("runs/published_nano/learned/*/wandb/offline-run-*")
-    (line,) = said.strip().splitlines()
-    assert f"wandb leet {folder}" in line and f"wandb sync {folder}" in line
-
-
-def test_no_secret_is_in_any_byte(resumed, tmp_path):
-    """Online too, at an address that refuses: the training does not wait for it."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    code, said = session(tmp_path, "online", 1, 8, WANDB_BASE_URL=address)
-    assert code == 0
-    assert said.count("WARNING") == 1 and "the tracker is dropped: CommError" in said
-    (record,) = tmp_path.glob("runs/published_nano/learned/seed1-*/record.json")
-    assert json.loads(record.read_text())["status"] == "finished"
-    n_bytes = 0
-    for text in [*all_bytes(tmp_path), *all_bytes(resumed[0]), said.encode(), resumed[1].encode()]:
-        n_bytes += len(text)
-        assert not any(secret.encode() in text for secret in SECRETS.values())
-    assert n_bytes > 10_000
-
-
-def all_bytes(root: Path) -> Iterator[bytes]:
-    return (path.read_bytes() for path in root.rglob("*") if path.is_file())
-
-
 def test_importing_the_module_does_not_import_wandb():
-    command = f"import sys, {tracker.__name__}; sys.exit('wandb' in sys.modules)"
+    command = "import sys, tracking.wandb; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command]).returncode == 0

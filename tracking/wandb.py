@@ -1,0 +1,191 @@
+"""Weights & Biases as a tracker."""
+
+import logging
+import netrc
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from common.errors import UserError
+from tracking.trackers import (
+    FINISH_TIMEOUT_S,
+    START_TIMEOUT_S,
+    Event,
+    Histogram,
+    TrackedRun,
+    Value,
+    shown,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class WandbTracker:
+    """Weights & Biases, with a table as group and a row as job type.
+
+    `mode` is `online`, `offline` or `auto`: online where W&B's own places (WANDB_API_KEY, the
+    netrc file of `wandb login`) hold a key, else offline. `modules` shows the metrics of single
+    modules too. WANDB_NAME, WANDB_TAGS, WANDB_RUN_GROUP and WANDB_JOB_TYPE win over the run's own.
+    Raises UserError for another mode, and for `online` without a key, where W&B would stop and ask
+    on the terminal.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        entity: str | None = None,
+        mode: str = "auto",
+        tags: Sequence[str] = (),
+        modules: bool = False,
+    ) -> None:
+        if mode not in ("auto", "online", "offline"):
+            raise UserError(f"tracker.mode={mode} must be one of auto, online, offline")
+        has_key = mode != "offline" and has_wandb_key()
+        if mode == "online" and not has_key:
+            raise UserError(
+                "tracker.mode=online needs a W&B key, and there is none: run `wandb login`, set "
+                "WANDB_API_KEY, or use tracker.mode=auto, which then runs offline"
+            )
+        self.project, self.entity, self.tags, self.modules = project, entity, list(tags), modules
+        # None: as W&B's own settings have it (WANDB_MODE, `wandb offline`), and online without any.
+        self.mode: Any = (None if has_key else "offline") if mode == "auto" else mode
+
+    def track(self, run: TrackedRun, events: Iterable[Event]) -> None:
+        # W&B's reports on itself go out to a third party, and without a connection delay the exit.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb  # half a second, and on the tracker's own thread
+
+        wandb.setup(wandb.Settings(silent=True))
+        with wandb.init(
+            project=self.project, entity=self.entity, mode=self.mode, id=run.id, resume="allow",
+            dir=str(run.directory), config=dict(run.config), settings=_wandb_settings(),
+            name=_unless_set("WANDB_NAME", run.name),
+            group=_unless_set("WANDB_RUN_GROUP", run.group),
+            job_type=_unless_set("WANDB_JOB_TYPE", run.job_type),
+            tags=[*_tags(run), *self.tags],
+        ) as session:  # fmt: skip
+            folder, failure = Path(session.dir).parent, None
+            try:
+                self._send(session, run, events)
+            except Exception as error:  # else W&B prints its traceback amid the run's own words
+                failure = error
+        if failure is not None:
+            raise failure
+        if session.offline:
+            logger.info(
+                "W&B, offline: look with `wandb leet %s`, send with `wandb sync %s`", folder, folder
+            )
+
+    def _send(self, session: Any, run: TrackedRun, events: Iterable[Event]) -> None:
+        if session.offline:
+            _remove_superseded(run.directory, Path(session.dir).parent)
+        else:
+            logger.info("W&B: %s", session.url)
+        defined: set[str] = set()
+        summary: dict[str, Any] = {}
+        for step, values, closing in events:
+            sent = {n: _to_wandb(value) for n, value in shown(values, self.modules).items()}
+            if closing:
+                summary |= sent
+            # After a resume online, W&B's server already holds the steps before this one.
+            elif step >= session.starting_step:
+                for name in filter(_has_minimum, sent.keys() - defined):
+                    session.define_metric(name, summary="min,last")
+                defined |= sent.keys()
+                session.log(sent, step)
+        if defined:
+            session.log({}, commit=True)  # the last step, which else would overwrite the summary
+        session.summary.update(summary)
+        if run.exit_code == os.EX_TEMPFAIL:
+            session.mark_preempting()
+        session.finish(run.exit_code)
+
+
+def has_wandb_key() -> bool:
+    """Whether W&B will find a key in one of its own places; the key itself is not read."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    names = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    file = next((path for name in names if (path := Path(name).expanduser()).is_file()), None)
+    if file is None:
+        return False
+    try:
+        keys = netrc.netrc(file)
+    except (OSError, ValueError, netrc.NetrcParseError):
+        return False
+    return any(found[2] for host in _wandb_hosts() if (found := keys.authenticators(host)))
+
+
+def _wandb_hosts() -> list[str]:
+    """The names that W&B looks for in netrc, with their ports: its server's, and the older one."""
+    import wandb  # half a second: only where there is a netrc file to look into
+
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")).expanduser()
+    settings = wandb.Settings(silent=True, settings_system=str(folder / "settings"))
+    default = settings.base_url
+    settings.update_from_system_settings()  # where `wandb login --host` keeps it
+    try:
+        settings.base_url = os.environ.get("WANDB_BASE_URL", settings.base_url)
+    except ValueError:  # no address; W&B will say so itself
+        return []
+    older = ["api.wandb.ai"] if settings.base_url == default else []
+    return [urlsplit(settings.base_url).netloc, *older]
+
+
+def _unless_set(variable: str, value: str) -> str | None:
+    """None, where W&B takes its own variable."""
+    return None if os.environ.get(variable) else value
+
+
+def _tags(run: TrackedRun) -> list[str]:
+    tags = os.environ.get("WANDB_TAGS")
+    return tags.split(",") if tags else run.tags
+
+
+def _has_minimum(name: str) -> bool:
+    """Not every metric: the minimum of a standard error, a count or a picture would be nonsense."""
+    group = name.split("/")[0]
+    return group in ("train", "val", "eval") and not name.endswith(("_stderr", "/windows"))
+
+
+def _wandb_settings() -> Any:
+    import wandb
+
+    return wandb.Settings(
+        console="off",  # the terminal is the run's own
+        silent=True,
+        disable_git=True,  # a remote's address may hold a password; the facts have the commit
+        save_code=False,
+        init_timeout=START_TIMEOUT_S,
+        login_timeout=START_TIMEOUT_S,
+        finish_timeout=0.75 * FINISH_TIMEOUT_S,  # before the guard's: what is left can be synced
+        finish_timeout_raises=True,
+    )
+
+
+def _to_wandb(value: Value) -> Any:
+    import wandb
+
+    if isinstance(value, Histogram):
+        edges = np.linspace(0.0, 1.0, len(value.counts) + 1)
+        return wandb.Histogram(np_histogram=(np.asarray(value.counts), edges))
+    if isinstance(value, float | int):
+        return value
+    return wandb.Table(columns=["sample"], data=[[text] for text in value])
+
+
+def _remove_superseded(directory: Path, current: Path) -> None:
+    """Delete earlier offline copies of this run: the current one is given every event again.
+
+    W&B writes a new file at each start, and one that was killed lacks its last 15 seconds. Only one
+    whole file leaves neither gaps nor doubled steps, whoever syncs it.
+    """
+    for earlier in directory.glob("wandb/offline-run-*"):
+        if earlier.name != current.name:
+            shutil.rmtree(earlier, ignore_errors=True)
