@@ -35,9 +35,12 @@ class TensorBoardTracker:
         folder = run.directory / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)  # every event comes again after a resume
         with SummaryWriter(folder, flush_secs=10) as writer:
-            for step, values, _ in events:
-                for name, value in shown(values, self.modules).items():
-                    _add(writer, name, value, step)
+            curves: set[str] = set()
+            for step, values, closing in events:
+                named = shown(values, self.modules)
+                for name in named.keys() - curves if closing else named:
+                    _add(writer, name, named[name], step)
+                curves |= named.keys()
         logger.info("TensorBoard: look with `tensorboard --logdir %s`", folder)
 
 

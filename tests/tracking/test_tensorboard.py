@@ -15,7 +15,6 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
         TensorBoardTracker()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
 def test_it_shows_scalars_histograms_and_texts_once(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -26,7 +25,7 @@ def test_it_shows_scalars_histograms_and_texts_once(tmp_path):
         Event(2, {"lr": 0.25}),
         Event(2, {"masks/block0/mlp_output": Histogram([1, 0, 3, 0])}),
         Event(2, {"samples": ["Once", "upon"]}),
-        Event(2, {"final/val/loss_nats": 4.5}, closing=True),
+        Event(2, {"final/val/loss_nats": 4.5, "lr": 0.125}, closing=True),
     ]
     TensorBoardTracker().track(run, few)  # a session that was killed
     TensorBoardTracker().track(run, few + more)

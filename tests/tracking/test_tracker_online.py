@@ -23,6 +23,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.history: list[str] = []
         self.created: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
         self.exit_codes: list[int] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -52,6 +53,8 @@ class Server(ThreadingHTTPServer):
     def take(self, stream: dict[str, Any]) -> None:
         if new := stream.get("files", {}).get("wandb-history.jsonl"):
             self.history[new["offset"] :] = new["content"]
+        if new := stream.get("files", {}).get("wandb-summary.json"):
+            self.summary = json.loads(new["content"][-1])
         if "exitcode" in stream:
             self.exit_codes.append(stream["exitcode"])
 
@@ -94,6 +97,8 @@ from tracking.wandb import WandbTracker
 
 directory, last, exit_code = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 events = [Event(step, {"val/loss_nats": 1 / step}) for step in range(1, last + 1)]
+if exit_code == 0:
+    events.append(Event(last, {"final/val/loss_nats": 0.5, "time_s": 7.0}, closing=True))
 run = TrackedRun("id", directory, {"seed": 1}, "table", "row", "name", [], exit_code)
 WandbTracker(project="dropout", mode="online").track(run, events)
 """
@@ -109,8 +114,11 @@ def server() -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same_run_without_gaps_or_doubled_steps(tmp_path, server):
-    """Each session brings its steps from the first on, as `RunRecord` does after a resume."""
-    for last, exit_code in ((5, os.EX_TEMPFAIL), (8, 0)):
+    """Each session brings its steps from the first on, as `RunRecord` does after a resume.
+
+    The last one goes on from the end: killed in its closing evaluation, say.
+    """
+    for last, exit_code in ((5, os.EX_TEMPFAIL), (8, 1), (8, 0)):
         done = subprocess.run(
             [sys.executable, "-c", SESSION, str(tmp_path), str(last), str(exit_code)],
             env=os.environ
@@ -130,4 +138,5 @@ def test_a_resumed_run_is_the_same_run_without_gaps_or_doubled_steps(tmp_path, s
     lines = [json.loads(line) for line in server.history]
     assert [line["_step"] for line in lines] == list(range(1, 9))
     assert [line["val/loss_nats"] for line in lines] == [1 / step for step in range(1, 9)]
-    assert server.exit_codes == [os.EX_TEMPFAIL, 0]
+    assert server.summary.items() >= {"final/val/loss_nats": 0.5, "progress/time_s": 7.0}.items()
+    assert server.exit_codes == [os.EX_TEMPFAIL, 1, 0]
