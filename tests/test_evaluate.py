@@ -18,6 +18,17 @@ TINY = (
     "data.vocab_size=300", "data.max_bytes=400000", "evaluate.windows=4", "evaluate.final_windows=8",
     "tracker=none",
 )  # fmt: skip
+# As `python train.py`, and at the end the project's files that the process has imported.
+TRAIN = """
+import json, pathlib, runpy, sys
+used = pathlib.Path(sys.argv.pop(1))
+sys.argv[0] = "train.py"
+try:
+    runpy.run_path("train.py", run_name="__main__")
+finally:
+    from tracking.provenance import used_files
+    used.write_text(json.dumps(used_files()))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run, as `train.py` leaves it."""
     folder = tmp_path_factory.mktemp("evaluate")
     places = (f"runs_dir={folder / 'runs'}",)
-    command = [sys.executable, "train.py", *TINY, *places]
+    command = [sys.executable, "-c", TRAIN, str(folder / "used.json"), *TINY, *places]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return folder
 
@@ -39,6 +50,12 @@ def ask(monkeypatch, capsys, *arguments: object) -> dict:
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
     evaluate.main()
     return json.loads(capsys.readouterr().out)
+
+
+def test_the_record_names_every_file_that_the_run_imported(folder, run):
+    named = json.loads((run / "record.json").read_text())["code"]["files"]
+    assert named == json.loads((folder / "used.json").read_text())
+    assert {"train.py", "training/step.py", "training/evaluate.py", "ops/head.py"} <= named.keys()
 
 
 def test_the_last_checkpoint_has_the_loss_of_the_record(run, monkeypatch, capsys):

@@ -8,6 +8,9 @@ from typing import Any
 from data.prepare import TokenData
 from model.flops import training_flops_per_token
 from tracking import provenance
+
+# `train` needs these only later; here, so that the files that a run uses are known before it begins.
+from training import evaluate, sample, step  # noqa: F401
 from training.state import TrainState
 
 
