@@ -8,7 +8,9 @@ else is a bug of ours and keeps its traceback; with HYDRA_FULL_ERROR=1 in the en
 import errno
 import os
 import re
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,10 +39,12 @@ from common.errors import (
     MISTAKEN,
     NON_FINITE,
     InUseError,
+    LostRankError,
     NonFiniteError,
     UserError,
 )
 from common.files import StorageError
+from common.processes import end_with
 
 # What the machine lacks; any other refusal of the disk is of a path that the person chose.
 MACHINE = {
@@ -48,12 +52,18 @@ MACHINE = {
     errno.EACCES, errno.EPERM, errno.EROFS,
 }  # fmt: skip
 
+# For so long another rank of torchrun's than the first lets it speak, and torchrun end this one, before
+# it says what is wrong: mostly both have met the same.
+FIRST_RANK_SPEAKS_S = 3.0
+
 # As the person set it: `run_cli` borrows the variable.
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def run_cli(main: Callable[[], object]) -> None:
     """Call `main`, an entry point; print what the person can mend, and exit."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with(os.getppid(), signal.SIGKILL)  # workers of torchrun are in no group of its own
     if WANTS_TRACEBACK:
         main()
         return
@@ -75,11 +85,13 @@ def mistakes_told() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if rank := int(os.environ.get("RANK", 0)):
+            time.sleep(FIRST_RANK_SPEAKS_S)
         told = explain(error)
         if told is None or WANTS_TRACEBACK:
             raise
         message, code = told
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {message}" + f" (rank {rank})" * (rank > 0), file=sys.stderr)
         sys.exit(code)
 
 
@@ -102,6 +114,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return str(error), IN_USE
     if isinstance(error, NonFiniteError):
         return str(error), NON_FINITE
+    if isinstance(error, LostRankError):
+        return str(error), FAILED
     if (message := _explain_machine(error)) is not None:
         return message, FAILED
     if (message := _explain_mistake(error)) is not None:

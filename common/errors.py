@@ -23,3 +23,7 @@ class UserError(ValueError):
 
 class InUseError(UserError):
     """Another process holds what this one wants; in a sweep the run is left to it."""
+
+
+class LostRankError(RuntimeError):
+    """Another process of the same run ended; it says why itself. What was saved is not touched."""

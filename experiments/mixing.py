@@ -30,6 +30,7 @@ INCIDENTAL = frozenset(
 WATCHED: dict[str, Callable[[Start], Any]] = {
     "torch": lambda start: start.versions.get("torch"),
     "threads": lambda start: start.device.threads,
+    "ranks": lambda start: start.device.ranks,
     "compiled kernels": lambda start: start.device.compiled_kernels,
     "device": lambda start: start.device.name,
 }

@@ -54,6 +54,7 @@ class Device(Part):
     kind: str
     name: str
     threads: Count
+    ranks: Count = 1
     compiled_kernels: bool | None = None
 
 

@@ -35,17 +35,24 @@ LONGEST_NAME = 160
 class ProcessLauncher(Launcher):
     """`workers` jobs at a time, each a process; CPU threads and GPUs are shared out among them.
 
+    With `ranks` above 1 each job is as many processes, by torchrun, that share its steps.
+
     Ctrl-C or SIGTERM is passed on to the jobs, which save and exit; a second one kills them. After
     the jobs the process exits: with 0 if all finished, 1 if any failed, 75 if the sweep was cut off.
     """
 
-    def __init__(self, workers: int = 1) -> None:
-        if type(workers) is not int or workers < 1:
-            raise UserError(
-                f"hydra.launcher.workers={workers} must be a whole number of at least 1: "
-                "it is how many jobs run at a time"
-            )
-        self.workers = workers
+    def __init__(self, workers: int = 1, ranks: int = 1) -> None:
+        meant = {
+            "workers": "how many jobs run at a time",
+            "ranks": "how many processes share a job",
+        }
+        for name, value in {"workers": workers, "ranks": ranks}.items():
+            if type(value) is not int or value < 1:
+                raise UserError(
+                    f"hydra.launcher.{name}={value} must be a whole number of at least 1: "
+                    f"it is {meant[name]}"
+                )
+        self.workers, self.ranks = workers, ranks
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -64,25 +71,28 @@ class ProcessLauncher(Launcher):
         from cli.sweep.sweep import Sweep
 
         folder = Path(self.config.hydra.sweep.dir)
-        environment = job_environment(self.workers)
+        environment = job_environment(self.workers * self.ranks)
         common = set.intersection(*(set(overrides) for overrides in job_overrides))
         jobs = []
         for index, overrides in enumerate(job_overrides, start=initial_job_idx + 1):
             own = [o for o in overrides if o not in common] or list(overrides)
-            command = job_command(self.config, overrides)
+            command = job_command(self.config, overrides, self.ranks)
             log = folder / f"{log_name(overrides, own)}.log"
             jobs.append(Job(index, " ".join(own), command, log))
-        gpus = gpus_of_workers(available_gpus(environment), self.workers)
+        gpus = gpus_of_workers(available_gpus(environment), self.workers, self.ranks)
         code = Sweep(jobs, environment, gpus, Report(len(jobs), gpus, folder)).run()
         if code:
             sys.exit(code)
-        return [_finished(overrides) for overrides in job_overrides]
+        return [_finished(job, list(own)) for job, own in zip(jobs, job_overrides, strict=True)]
 
 
-def job_command(config: DictConfig, overrides: Sequence[str]) -> list[str]:
+def job_command(config: DictConfig, overrides: Sequence[str], ranks: int = 1) -> list[str]:
     """The command line that runs one job alone: also by hand."""
     hydra = config.hydra
-    command = [sys.executable, sys.argv[0]]
+    command = [sys.executable]
+    if ranks > 1:
+        command += ["-m", "cli.torchrun", "--standalone", f"--nproc-per-node={ranks}"]
+    command += [sys.argv[0]]
     if hydra.job.config_name != Path(sys.argv[0]).stem:
         command += ["--config-name", hydra.job.config_name]
     for source in hydra.runtime.config_sources:
@@ -105,7 +115,11 @@ def log_name(overrides: Sequence[str], own: Sequence[str]) -> str:
     return re.sub(r"[^\w.,=+-]+", "_", told) or "job"
 
 
-def _finished(overrides: Sequence[str]) -> JobReturn:
-    result = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
-    result.return_value = None
+def _finished(job: Job, overrides: list[str]) -> JobReturn:
+    """With the last weights' val loss, for a sweeper that chooses by it; None where there is none."""
+    from cli.sweep.outcome import read_outcome
+
+    result = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    outcome = read_outcome(job)
+    result.return_value = outcome and outcome.val
     return result

@@ -76,6 +76,10 @@ class RunDirectory:
         """As `read_record`."""
         return read_record(self.path)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy in another process holds nothing: the lock is the first one's."""
+        return {**self.__dict__, "_lock": None}
+
     def close(self) -> None:
         if self._lock is not None:
             os.close(self._lock)

@@ -21,7 +21,7 @@ def run_facts(
     return {
         "code": provenance.code_facts(),
         "versions": provenance.versions(),
-        "device": provenance.device_facts(state.machine.device),
+        "device": provenance.device_facts(state.machine.device, state.machine.ranks.size),
         "dtype": state.machine.dtype_name,
         "compile": bool(state.cfg.compile),
         "data": data_facts(state.data),

@@ -118,9 +118,9 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def device_facts(device: torch.device) -> dict[str, Any]:
-    """Kind and name of the device, how many threads the CPU's part uses, whether it has our kernels."""
-    facts = {"kind": device.type, "threads": torch.get_num_threads()}
+def device_facts(device: torch.device, ranks: int = 1) -> dict[str, Any]:
+    """Kind and name of the device, how many ranks and threads, whether the CPU has our kernels."""
+    facts = {"kind": device.type, "ranks": ranks, "threads": torch.get_num_threads()}
     if device.type == "cuda":
         return facts | {"name": torch.cuda.get_device_name(device)}
     return facts | {"name": _cpu_name(), "compiled_kernels": native.library() is not None}

@@ -17,6 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from common.errors import LostRankError
 from common.files import explained, to_json, write_atomically
 from tracking.directory import RunDirectory
 from tracking.lines import JsonLines
@@ -211,6 +212,21 @@ class RunRecord:
         return sorted({*range(0, steps + 1, every), steps} - self._curve.keys())
 
 
+class NoRecord:
+    """In the place of a RunRecord in the ranks that are not the first: nothing is written."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def log(self, *_: object) -> None:
+        pass
+
+    log_masks = log_samples = finish = log
+
+
 def _lowest(curve: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The point of a curve with the lowest validation loss: of a run that is not finished, its best."""
     finite = [point for point in curve if point["val/loss_nats"] is not None]
@@ -267,7 +283,7 @@ def _outcome(error: BaseException | None, *, finished: bool) -> tuple[str, int]:
     stopped = isinstance(error, SystemExit) and error.code == INTERRUPTED
     if error is None and finished:
         return "finished", 0
-    if error is None or stopped or isinstance(error, KeyboardInterrupt):
+    if error is None or stopped or isinstance(error, KeyboardInterrupt | LostRankError):
         return "interrupted", INTERRUPTED
     return "failed", 1
 

@@ -43,7 +43,7 @@ def announce(state: TrainState, facts: Mapping[str, Any]) -> None:
 class StepsBar:
     """A progress bar over the steps, with the latest losses; used as `with StepsBar(...) as bar`."""
 
-    def __init__(self, step: int, steps: int) -> None:
+    def __init__(self, step: int, steps: int, *, shown: bool = True) -> None:
         self._bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -52,6 +52,7 @@ class StepsBar:
             TextColumn("{task.fields[shown]}"),
             console=console,
             refresh_per_second=4,
+            disable=not shown,
         )
         self._task = self._bar.add_task("", total=steps, completed=step, shown="")
         self._shown: dict[str, float] = {}
@@ -77,7 +78,7 @@ class StepsBar:
         values = {short: metrics[name] for name, short in names.items() if name in metrics}
         text = " ".join(f"{short} {value:.3f}" for short, value in values.items())
         self._bar.update(self._task, completed=step, shown=text)
-        if values and not console.is_terminal:
+        if values and not console.is_terminal and not self._bar.disable:
             console.print(f"step {step}: {text}", highlight=False)
 
 

@@ -25,11 +25,11 @@ class StopSignals:
 
     A second SIGINT or SIGTERM ends the process at once with 128 + its number (130, 143), as a shell
     reports it: every file of a run is written so that this loses no more than the steps since the
-    last checkpoint.
+    last checkpoint. Without `says` nothing is printed: the first of several ranks speaks for all.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, *, says: bool = True) -> None:
+        self.requested, self._silent = False, not says
         self._received: list[int] = []
         self._before: dict[int, Any] = {}
         self._exit: SystemExit | None = None
@@ -55,14 +55,14 @@ class StopSignals:
         name = signal.Signals(signum).name
         stops = signum in STOPS
         if stops and not set(STOPS).isdisjoint(self._received):
-            _say(f"{name} again: stopping at once. To go on: {resume_command()}")
+            self._say(f"{name} again: stopping at once. To go on: {resume_command()}")
             os._exit(128 + signum)
         first = signum not in self._received
         self._received.append(signum)  # before a word: the next signal may come while it is said
         self.requested = True
         if first:
             again = " A second one stops at once." if stops else ""
-            _say(f"{name}: finishing this step and saving.{again}")
+            self._say(f"{name}: finishing this step and saving.{again}")
 
     def _handed_over(self) -> list[int]:
         """The signals that came, each once, and that somebody else handled before."""
@@ -72,11 +72,16 @@ class StopSignals:
     def interrupted(self) -> SystemExit:
         """Say how it goes on; the exit, with code 75, is the caller's to raise."""
         if names := [signal.Signals(signum).name for signum in self._handed_over()]:
-            _say(f"interrupted, a checkpoint is saved; {', '.join(names)} is handed on")
+            self._say(f"interrupted, a checkpoint is saved; {', '.join(names)} is handed on")
         else:
-            _say(f"interrupted, a checkpoint is saved. To go on: {resume_command()}")
+            self._say(f"interrupted, a checkpoint is saved. To go on: {resume_command()}")
         self._exit = SystemExit(INTERRUPTED)
         return self._exit
+
+    def _say(self, line: str) -> None:
+        # os.write and not print: a signal may arrive while the stream's own lock is held.
+        if not self._silent:
+            os.write(2, f"\n{line}\n".encode())
 
 
 def _is_own(handler: Any) -> bool:
@@ -87,9 +92,6 @@ def _is_own(handler: Any) -> bool:
 def resume_command() -> str:
     """The command that was given, without `fresh=...`, which would begin anew."""
     arguments = [word for word in sys.argv if not word.lstrip("+").startswith("fresh=")]
+    if ranks := os.environ.get("LOCAL_WORLD_SIZE"):
+        return shlex.join(["torchrun", "--standalone", f"--nproc-per-node={ranks}", *arguments])
     return shlex.join(["python", *arguments])
-
-
-def _say(line: str) -> None:
-    # os.write and not print: a signal may arrive while the stream's own lock is held.
-    os.write(2, f"\n{line}\n".encode())

@@ -2,20 +2,28 @@
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import torch
+import torch.distributed as dist
 
 from common.errors import UserError
+from training.ranks import ALONE, Ranks, check_shares
+
+# While the first rank prepares a corpus the others wait; torchrun ends them where it died.
+PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A device and the type its matrix products run in; weights stay float32."""
+    """A device, the type its matrix products run in, and who shares the work; weights stay float32."""
 
     device: torch.device
     dtype: torch.dtype
+    ranks: Ranks = ALONE
 
     @property
     def dtype_name(self) -> str:
@@ -54,6 +62,33 @@ def choose_machine(device: str = "auto", dtype: str = "auto") -> Machine:
     if dtype == "auto":
         dtype = "bfloat16" if fast else "float32"
     return Machine(torch.device(chosen), getattr(torch, dtype))
+
+
+def join_ranks(machine: Machine, batch_size: int, micro_batch_size: int) -> Machine:
+    """The machine as one of torchrun's ranks, with a GPU of its own; as it is without torchrun.
+
+    Gradients go by nccl between GPUs, everything else by gloo. Raises UserError where the
+    micro-batches of a step cannot be shared out evenly, and where a rank would have no GPU.
+    """
+    ranks = Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    if ranks.size == 1:
+        return machine
+    check_shares(ranks.size, batch_size, micro_batch_size)
+    device, backend = machine.device, "gloo"
+    if device.type == "cuda":
+        device, backend = _own_gpu(int(os.environ["LOCAL_RANK"])), "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    return replace(machine, device=device, ranks=ranks)
+
+
+def _own_gpu(local_rank: int) -> torch.device:
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"nproc-per-node must be at most {torch.cuda.device_count()}, the number of GPUs that "
+            f"torch sees here: rank {local_rank} would have none to itself (device=cpu needs none)"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 def _multiplies_bfloat16_fast(device: str) -> bool:

@@ -80,25 +80,40 @@ def run_windows(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean loss of each window (windows,), float64, and the mean of each statistic.
 
-    With `training` the dropouts are as in training, and no loss is taken.
+    With `training` the dropouts are as in training, and no loss is taken. The ranks share the
+    batches and put together what they found, in order; where noise is drawn, which goes on from batch
+    to batch, each does all of it.
     """
-    cfg, starts = run.cfg, window_starts(run, split, extent)
-    batches = run.batches[split]
+    cfg, starts, ranks = run.cfg, window_starts(run, split, extent), run.machine.ranks
+    parts = starts.split(cfg.evaluate.batch_size)
     # Only training-mode draws, and attention dropout left on, use this noise.
     torch.manual_seed(stream_seed(cfg.seed, f"evaluate {split} noise"))
-    losses, sums = [], defaultdict[str, Tensor | float](float)
+    alone = ranks.size == 1 or training or cfg.evaluate.attention_dropout
     mode = set_mode(run.model, training, cfg.evaluate.attention_dropout)
     with mode, torch.no_grad(), run.machine.autocast():
-        for some in starts.split(cfg.evaluate.batch_size):
-            tokens, targets = batches.gather(some)
-            out = run.forward(tokens)
-            for name, value in out.stats.items():
-                sums[name] += value.double() * (len(tokens) / len(starts))
-            if not training:
-                flat = out.hidden.flatten(0, 1), run.model.head_weight, targets.flatten()
-                losses.append(token_losses(*flat).view_as(targets).double().mean(1))
-    stats = {name: torch.as_tensor(value) for name, value in sums.items()}
-    return torch.cat(losses) if losses else torch.empty(0), stats
+        own = parts if alone else [part for _, part in ranks.share(parts)]
+        found = [_measure(run, split, part, len(part) / len(starts)) for part in own]
+    if not alone:
+        found = ranks.gather([(a.cpu(), {k: v.cpu() for k, v in b.items()}) for a, b in found])
+    sums = defaultdict[str, Tensor | float](float)
+    for _, stats in found:
+        for name, value in stats.items():
+            sums[name] += value
+    losses = torch.empty(0) if training else torch.cat([losses for losses, _ in found])
+    return losses, {name: torch.as_tensor(value) for name, value in sums.items()}
+
+
+def _measure(
+    run: Bundle, split: str, starts: Tensor, weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean loss of each window of one batch, none in training mode; its statistics times `weight`."""
+    tokens, targets = run.batches[split].gather(starts)
+    out = run.forward(tokens)
+    stats = {name: value.double() * weight for name, value in out.stats.items()}
+    if run.model.training:
+        return torch.empty(0), stats
+    flat = out.hidden.flatten(0, 1), run.model.head_weight, targets.flatten()
+    return token_losses(*flat).view_as(targets).double().mean(1), stats
 
 
 def validation_masks(run: Bundle) -> dict[str, Tensor]:

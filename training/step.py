@@ -54,15 +54,15 @@ def accumulate_gradients(
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of the whole step; returns its mean loss in nats and its mean penalty.
 
-    Each micro-batch has noise of its own, a function of its place in the step: whoever computes it,
-    and in whatever order, draws the same. The backward pass is outside autocast, which it does not
-    need: each operation goes back in the type that it went forward in.
+    Each micro-batch has noise of its own, a function of its place in the step: whichever rank
+    computes it draws the same. The backward pass is outside autocast, which it does not need: each
+    operation goes back in the type that it went forward in.
     """
-    cfg, batches = state.cfg, state.batches["train"]
+    cfg, batches, ranks = state.cfg, state.batches["train"], state.machine.ranks
     windows = state.sampler.windows(cfg.batch_size, cfg.seed, step)
     state.model.train()
     loss, penalty = torch.zeros((), device=state.machine.device), None
-    for index, some in enumerate(windows.split(cfg.micro_batch_size)):
+    for index, some in ranks.share(windows.split(cfg.micro_batch_size)):
         torch.manual_seed(stream_seed(cfg.seed, f"dropout/{index}", step))
         tokens, targets = batches.gather(some)
         share = len(tokens) / cfg.batch_size
@@ -79,6 +79,8 @@ def accumulate_gradients(
         if out.added_loss is not None:
             part = part + share * out.added_loss
         part.backward()
+    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+    ranks.add_up([*([loss] if penalty is None else [loss, penalty]), *gradients])
     return loss, penalty
 
 

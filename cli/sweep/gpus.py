@@ -6,19 +6,30 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from common.errors import UserError
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PROC = Path("/proc/driver/nvidia/gpus")
 PATIENCE_S = 60  # nvidia-smi wakes the driver where nothing else has
 GPU_ID = re.compile(r"\d+|(GPU|MIG)-\S+")
 
 
-def gpus_of_workers(gpus: Sequence[str], workers: int) -> list[str | None]:
-    """The GPU of each of `workers` jobs at a time: in turns, so that they share evenly.
+def gpus_of_workers(gpus: Sequence[str], workers: int, ranks: int = 1) -> list[str | None]:
+    """The GPUs of each of `workers` jobs at a time, `ranks` of them each: `0,1`.
 
-    A job has its worker's GPU, whatever its number: so one that starts where another ended is
-    alone on that one's. None of it where there are no GPUs.
+    They are given out in turns, so that jobs share them evenly. A job has its worker's, whatever its
+    number: so one that starts where another ended is alone on that one's. None of it where there are
+    no GPUs. Raises UserError where a job would need more than there are.
     """
-    return [gpus[i % len(gpus)] if gpus else None for i in range(workers)]
+    if not gpus:
+        return [None] * workers
+    if ranks > len(gpus):
+        raise UserError(
+            f"hydra.launcher.ranks={ranks} must be at most {len(gpus)}, the number of GPUs here: each "
+            "rank of a job needs one to itself"
+        )
+    turns = [gpus[i % len(gpus)] for i in range(workers * ranks)]
+    return [",".join(turns[i * ranks : (i + 1) * ranks]) for i in range(workers)]
 
 
 def available_gpus(environment: Mapping[str, str]) -> list[str]:

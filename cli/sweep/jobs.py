@@ -1,13 +1,11 @@
 """One job of a sweep: a child process with a log of its own."""
 
 import contextlib
-import ctypes
 import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,15 +13,13 @@ from pathlib import Path
 
 from cli.errors import WANTS_TRACEBACK
 from cli.sweep.gpus import VISIBLE
+from common.processes import end_with
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 TAIL_BYTES = 16_384
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 HEAD_BYTES = 65_536
 RUN_DIRECTORY = re.compile(r"^run directory: (.+)$", re.M)  # as train.py says it
 ERROR_LINE = re.compile(r"error: |[\w.]+(Error|Exception|Interrupt)\b")
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Job:
@@ -113,16 +109,16 @@ class Job:
         return [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
 
 
-def job_environment(workers: int) -> dict[str, str]:
-    """The environment of each of `workers` jobs at a time: the CPU's threads are shared out.
+def job_environment(processes: int) -> dict[str, str]:
+    """The environment of jobs of so many processes at a time: the CPU's threads are shared out.
 
     A number of threads that the user set holds.
     """
     env = dict(os.environ, PYTHONUNBUFFERED="1")  # what a killed job said must be in its log
     if not WANTS_TRACEBACK:
         env.pop("HYDRA_FULL_ERROR", None)
-    if workers > 1:
-        share = max(1, _cores() // workers)
+    if processes > 1:
+        share = max(1, _cores() // processes)
         for name in THREADS:
             env.setdefault(name, str(share))
     return env
@@ -137,7 +133,4 @@ def _cores() -> int:
 def _bind_to(parent: int) -> None:
     """In the child, before exec: Ctrl-C as usual, and SIGTERM if the sweep dies without a word."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a sweep in the background may ignore it
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
+    end_with(parent, signal.SIGTERM)

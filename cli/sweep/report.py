@@ -24,15 +24,16 @@ class Report:
 
     def __init__(self, n_jobs: int, gpus_of_workers: Sequence[str | None], folder: Path) -> None:
         workers = len(gpus_of_workers)
-        gpus = {gpu for gpu in gpus_of_workers if gpu is not None}
+        given = [gpus.split(",") for gpus in gpus_of_workers[:n_jobs] if gpus is not None]
+        gpus = {gpu for some in given for gpu in some}
         self.n_jobs, self.began, self.refreshed = n_jobs, time.monotonic(), 0.0
         self.console = Console(highlight=False, soft_wrap=True)
         # Refreshed by hand: a thread would be copied, locks and all, into each job's fork.
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         at_a_time = f", {workers} at a time" if workers > 1 else ""
         self._say(f"{n_jobs} job{'s' * (n_jobs != 1)}{at_a_time}; logs in {folder}", "bold")
-        at_once = min(workers, n_jobs)
-        if gpus and at_once > len(gpus):
+        if sum(map(len, given)) > len(gpus):
+            at_once = min(workers, n_jobs)
             shared = f"{len(gpus)} GPUs" if len(gpus) > 1 else "one GPU"
             self._say(f"{at_once} jobs at a time share {shared}: each has less memory and speed")
 
@@ -44,7 +45,7 @@ class Report:
         self.live.stop()
 
     def started(self, job: Job) -> None:
-        on_gpu = f" on GPU {job.gpu}" if job.gpu is not None else ""
+        on_gpu = f" on GPU {job.gpu}" if job.gpu else ""
         self._say(f"{self._name(job)}  started{on_gpu}")
 
     def ended(self, job: Job, interrupted: bool) -> None:

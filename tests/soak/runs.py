@@ -4,11 +4,14 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from common.files import sha256_of
@@ -86,7 +89,13 @@ class Nursery:
         self._zygote.stdin.flush()
         return int(self._zygote.stdout.readline())
 
-    def start(self, runs_dir: Path, *arguments: str, plant: tuple[Plant, ...] = ()) -> Process:
+    def start(
+        self,
+        runs_dir: Path,
+        *arguments: str,
+        plant: tuple[Plant, ...] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Process:
         """Start `python train.py` on the tiny config, with `arguments` after it."""
         self.started += 1
         output = self.directory / f"output{self.started:04d}.txt"
@@ -97,9 +106,22 @@ class Nursery:
             f"runs_dir={runs_dir}",
             *arguments,
         ]
-        pid = self.ask({"start": words, "plant": plant, "output": str(output)})
+        request = {"start": words, "plant": plant, "output": str(output)}
+        pid = self.ask(request | {"environment": dict(environment)})
         self.running.add(pid)
         return Process(self, pid, output)
+
+    def start_ranks(self, n: int, runs_dir: Path, *arguments: str) -> list[Process]:
+        """Start the `n` ranks of one run, as torchrun would."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(n)}
+        environments = [
+            {**shared, "LOCAL_WORLD_SIZE": str(n), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            for rank in range(n)
+        ]
+        return [self.start(runs_dir, *arguments, environment=one) for one in environments]
 
     def run(self, runs_dir: Path, *arguments: str, plant: tuple[Plant, ...] = ()) -> Process:
         """Start, wait, and expect a good end."""

@@ -1,9 +1,9 @@
 """A process that has imported torch already, and forks training runs on demand.
 
 `python -m tests.soak.zygote` reads one JSON request a line: {"start": [arguments of train.py],
-"plant": [[name, arguments], ...], "output": path} answers with the new process's id, and
-{"wait": pid} with its exit code, negative for a signal. Each run is a real process, which takes
-real signals, and starts in a hundredth of the time that importing takes.
+"plant": [[name, arguments], ...], "output": path, "environment": {name: value}} answers with the new
+process's id, and {"wait": pid} with its exit code, negative for a signal. Each run is a real process,
+which takes real signals, and starts in a hundredth of the time that importing takes.
 """
 
 import json
@@ -41,6 +41,7 @@ def become(request: dict[str, Any]) -> int:
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for standard in (1, 2):
         os.dup2(output, standard)
+    os.environ |= request.get("environment", {})
     sys.argv = ["train.py", *request["start"]]
     code: Any = 0
     try:
