@@ -11,6 +11,7 @@ from cli.sweep.gpus import available_gpus, gpus_of_workers
 from cli.sweep.jobs import Job
 from cli.sweep.report import Report
 from cli.sweep.sweep import Sweep
+from common.errors import UserError
 
 UUID = "GPU-5d6c2a7e-0a4b-4f7d-9d5e-1c2b3a495867"
 SHARED = "jobs at a time share"
@@ -114,3 +115,22 @@ def test_no_gpu_leaves_the_environment_as_it_is(tmp_path, monkeypatch):
     one = job(1, tmp_path, "print('CUDA_VISIBLE_DEVICES' in os.environ)")
     assert Sweep([one], os.environ, [None], Report(1, [None], tmp_path)).run() == 0
     assert one.last_line() == "False"
+
+
+@pytest.mark.parametrize(
+    ("there", "workers", "expected"),
+    [
+        (["0", "1", "2", "3"], 2, ["0,1", "2,3"]),
+        (["0", "1", "2"], 2, ["0,1", "2,0"]),
+        ([], 2, [None, None]),
+    ],
+)
+def test_a_job_of_two_ranks_has_two_gpus(there, workers, expected):
+    assert gpus_of_workers(there, workers, ranks=2) == expected
+
+
+def test_more_ranks_than_gpus_are_refused(capsys, tmp_path):
+    with pytest.raises(UserError, match=r"hydra\.launcher\.ranks=3 must be at most 2"):
+        gpus_of_workers(["0", "1"], 1, ranks=3)
+    Report(9, ["0,1", "2,0"], tmp_path)
+    assert f"2 {SHARED} 3 GPUs" in capsys.readouterr().out
