@@ -6,9 +6,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from common.errors import UserError
+from common.same_code import oldest
 from experiments.door import Count, Name, Number, Part, build, read_json
 
 SCHEMA = 2
@@ -41,11 +42,19 @@ METRICS = {
 
 
 class Code(Part):
-    """The commit, and each project file that the run used with a hash of what it computes."""
+    """The commit, and each project file that the run used with a hash of what it computes.
+
+    Of versions that are known to compute the same, the oldest one's hash.
+    """
 
     commit: str | None
     dirty: bool | None
     files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _as_oldest(cls, files: dict[str, str]) -> dict[str, str]:
+        return {name: oldest(name, digest) for name, digest in files.items()}
 
 
 class Device(Part):

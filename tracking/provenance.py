@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from common.same_code import oldest
 from ops import build, native
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +44,8 @@ def changed_files(files: Mapping[str, str], root: Path = ROOT) -> list[str]:
     return [
         name
         for name, digest in files.items()
-        if not (root / name).is_file() or code_digest(root / name) != digest
+        if not (root / name).is_file()
+        or oldest(name, code_digest(root / name)) != oldest(name, digest)
     ]
 
 
