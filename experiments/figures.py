@@ -78,10 +78,10 @@ def mean_curve(runs: RowRuns) -> pd.DataFrame:
 def val_curves(table: Table) -> Figure:
     """When does each row begin to overfit? A panel a row: val loss by step, lowest marked."""
     drawn = [runs for runs in table.rows.values() if runs.finished]
-    columns = min(5, len(drawn))
+    columns = min(4, len(drawn))  # what a telephone's screen still shows legibly
     lines = -(-len(drawn) // columns)
     figure, grid = plt.subplots(
-        lines, columns, figsize=(2.1 * columns, 2.0 * lines + 0.5), squeeze=False,
+        lines, columns, figsize=(max(1.8 * columns, 4.8), 1.8 * lines + 0.5), squeeze=False,
         sharex=True, sharey=True, layout="constrained",
     )  # fmt: skip
     curves = {runs.row.name: mean_curve(runs) for runs in drawn}
@@ -90,8 +90,9 @@ def val_curves(table: Table) -> Figure:
         if reference is not None and runs.row.name != reference:
             axes.plot(curves[reference].index, curves[reference]["mean"], ":", color=GREY, lw=1.2)
         _curve_panel(axes, runs, curves[runs.row.name], looks(table)[runs.row.family])
-    for axes in grid.flat[len(drawn) :]:
-        axes.set_visible(False)
+    for empty in range(len(drawn), grid.size):
+        grid.flat[empty].set_visible(False)
+        grid.flat[empty - columns].tick_params(labelbottom=True)  # the lowest of its column
     grid.flat[0].set_ylim(*_late_range(list(curves.values())))
     grid.flat[0].set_xlim(left=0)
     behind = f"; dotted: {table.rows[reference].row.label}" if reference else ""
@@ -105,10 +106,11 @@ def _curve_panel(axes: Axes, runs: RowRuns, curve: pd.DataFrame, look: Look) -> 
     axes.plot(curve.index, curve["mean"], color=look.color, lw=1.6)
     step, lowest = curve.index[int(curve["mean"].argmin())], float(curve["mean"].min())
     axes.plot(step, lowest, look.marker, color=look.color, mec="white", ms=7)
-    axes.annotate(f"{lowest:.3f}", (step, lowest), xytext=(0, -8), textcoords="offset points",
-                  ha="center", va="top", fontsize=8,
+    late = step > 0.8 * curve.index.max()  # its number ends below it, to stay within the panel
+    axes.annotate(f"{lowest:.3f}", (step, lowest), xytext=(4 * late, -8), textcoords="offset points",
+                  ha="right" if late else "center", va="top", fontsize=8,
                   bbox={"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5})  # fmt: skip
-    axes.set_title(runs.row.label)
+    axes.set_title(runs.row.label, fontsize=9)
     axes.tick_params(labelsize=8, color=GREY)
 
 
@@ -144,11 +146,11 @@ def _limit(axes: Axes, spans: Sequence[tuple[float, float]], shown: Sequence[flo
     axes.set_xlim(low - room, high + room)
     for place, (first, last) in enumerate(spans):
         for beyond, edge, marker in (
-            (first < low - room, low - room, "<"),
-            (last > high + room, high + room, ">"),
+            (first < low - room, low - 0.8 * room, "<"),
+            (last > high + room, high + 0.8 * room, ">"),
         ):
             if beyond:
-                axes.plot(edge, place, marker, color=GREY, ms=7, clip_on=False)
+                axes.plot(edge, place, marker, color=GREY, ms=7)
 
 
 def final_val(table: Table) -> Figure:
