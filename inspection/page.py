@@ -18,7 +18,7 @@ p { margin: .4rem 0 .9rem }
 h1, h2, .facts, p { overflow-wrap: anywhere }
 nav { display: flex; flex-wrap: wrap; gap: 0 1.1em } nav a { color: inherit }
 figure { margin: 1rem 0 } svg { max-width: 100%; height: auto; display: block }
-.wide { overflow-x: auto } .wide img { display: block; min-width: 600px; width: 100%; max-width: 832px }
+.wide { overflow-x: auto } .wide img { display: block; max-width: max(100%, 600px) }
 figcaption { margin-top: .5rem }
 table { border-collapse: collapse; font-size: .9rem; margin: 1rem 0 }
 th, td { text-align: left; padding: .3rem 1.4rem .3rem 0; border-bottom: 1px solid var(--line) }
