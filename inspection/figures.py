@@ -147,8 +147,9 @@ def draw_histograms(observed: Mapping[str, Observed]) -> Figure:
     rows = -(-len(observed) // columns)
     figure = Figure(figsize=(WIDTH, 0.5 + 1.9 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat[len(observed) :]:
-        ax.remove()
+    for empty in range(len(observed), axes.size):
+        axes.flat[empty].remove()
+        axes.flat[empty - columns].tick_params(labelbottom=True)  # the lowest of its column
     for ax, (key, seen) in zip(axes.flat, observed.items(), strict=False):
         assert seen.soft_mask is not None
         soft = seen.soft_mask.flatten().cpu().numpy()

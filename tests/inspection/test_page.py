@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 
 from inspection import figures
 from inspection.measure import Change, Mean
+from inspection.observe import Observed
 from inspection.page import Picture, Section, render_page
 from inspection.passage import COLORS, COLUMNS, contrast, draw_passage, flow, ink_on, shown
 
@@ -119,3 +120,10 @@ def test_the_batchs_picture_counts_what_is_dropped():
     mask = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1], [1, 1, 1, 1]])
     figure = figures.draw_batch_mask(mask)
     assert [text.get_text() for text in figure.axes[1].texts] == ["2", "3", "0"]
+
+
+def test_histograms_above_an_empty_cell_keep_their_labels():
+    seen = {f"block{i}/mlp_output": Observed(*[torch.rand(1, 2, 3)] * 4) for i in range(5)}
+    panels = figures.draw_histograms(seen).axes
+    labelled = [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels]
+    assert labelled == [False, True, True, True, True]
