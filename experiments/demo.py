@@ -28,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         from experiments.runs import own_table
 
         mpl.use("agg")
-
         table = own_table(arguments.runs)
         if not table.finished:
             raise UserError(f"runs={arguments.runs} holds no finished run: `make demo` makes them")
@@ -41,22 +40,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def sentence(table: "Table") -> str:
     """How val loss ended in each row, lowest first, and how far it had risen by then."""
+    from experiments.statistics import MIN_SEEDS
+
     rows = [runs for runs in table.rows.values() if runs.finished]
     ends = ", ".join(_end(runs) for runs in sorted(rows, key=lambda runs: _curve(runs)[-1][1]))
     n = min(len(runs.finished) for runs in rows)
+    worth = ", which supports no order of them" if n < MIN_SEEDS else ""
     return (
-        f"Val loss, in nats a token, ends at {ends}: with n = {n} this shows what overfitting looks "
-        "like, and no order of the rows; `make compare` runs the comparison."
+        f"Val loss, in nats a token, ends at {ends}: n = {n} for each row{worth}; `make compare` runs "
+        "the comparison."
     )
 
 
 def _end(runs: "RowRuns") -> str:
     curve = _curve(runs)
     (step, lowest), (_, last) = min(curve, key=lambda point: point[1]), curve[-1]
-    rise = (
-        f"{last - lowest:.2f} above its lowest, at step {step}" if last > lowest else "its lowest"
-    )
-    return f"{last:.2f} with {runs.row.label} ({rise})"
+    rise = round(last - lowest, 2)
+    said = f"{rise:.2f} above its lowest, at step {step}" if rise else "its lowest"
+    return f"{last:.2f} with {runs.row.label} ({said})"
 
 
 def _curve(runs: "RowRuns") -> list[tuple[int, float]]:

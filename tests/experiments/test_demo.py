@@ -17,7 +17,7 @@ def test_it_says_what_is_seen_and_that_n_is_1(make_record, tmp_path, capsys):
     assert main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     said, picture = capsys.readouterr().out.splitlines()
     assert "3.90 with standard_0.2 (its lowest), 4.50 with none (0.50 above its lowest" in said
-    assert "with n = 1" in said and "no order of the rows" in said
+    assert "n = 1 for each row, which supports no order of them" in said
     assert picture == f"picture: {tmp_path / 'out' / 'runs_curves.svg'}"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["runs_curves.svg"]
 
