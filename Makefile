@@ -1,4 +1,4 @@
-# make train | test | check | compare | soak | bench; ARGS adds to a command line: make train ARGS="dropout=none"
+# make demo | train | test | check | compare | soak | bench; ARGS adds to a command line: make train ARGS="dropout=none"
 
 PYTHON ?= python3
 SCALE ?= nano
@@ -13,9 +13,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv train test lint check compare table soak bench clean
+.PHONY: help venv demo train test lint check compare table soak bench clean
 
 help:
+	@echo 'make demo     three small runs, one picture, one sentence: a few minutes on two cores'
 	@echo 'make train    train the default: scale=nano dropout=learned'
 	@echo 'make compare  every row of the comparison (SCALE=nano) beside the committed runs; goes on where it stopped'
 	@echo 'make table    the committed table again, from its records'
@@ -30,6 +31,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+demo: venv
+	$(BIN)/python train.py table=demo hydra.launcher.workers=$(WORKERS) tracker=none
+	$(BIN)/python -m experiments.demo
 
 train: venv
 	$(BIN)/python train.py $(ARGS)

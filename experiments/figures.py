@@ -5,7 +5,7 @@ colour-blind safe colour of its own lightness, and the same records give the sam
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,11 @@ from matplotlib.figure import Figure
 
 from common.errors import UserError
 from experiments.command import answer, home, parser, print_list, wanted
+from experiments.forest import GREY, forest, limit
 from experiments.formats import signed
 from experiments.runs import RowRuns, Table, compared_with
 from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
 
-WILD = 10  # times the usual row's span: what is wider leaves the picture
-GREY = "#6b6b6b"
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "experiments.figures",  # element names that do not change from run to run
     "svg.fonttype": "path",
@@ -78,10 +77,10 @@ def mean_curve(runs: RowRuns) -> pd.DataFrame:
 def val_curves(table: Table) -> Figure:
     """When does each row begin to overfit? A panel a row: val loss by step, lowest marked."""
     drawn = [runs for runs in table.rows.values() if runs.finished]
-    columns = min(5, len(drawn))
+    columns = min(4, len(drawn))  # what a telephone's screen still shows legibly
     lines = -(-len(drawn) // columns)
     figure, grid = plt.subplots(
-        lines, columns, figsize=(2.1 * columns, 2.0 * lines + 0.5), squeeze=False,
+        lines, columns, figsize=(max(1.8 * columns, 4.8), 1.8 * lines + 0.5), squeeze=False,
         sharex=True, sharey=True, layout="constrained",
     )  # fmt: skip
     curves = {runs.row.name: mean_curve(runs) for runs in drawn}
@@ -90,8 +89,9 @@ def val_curves(table: Table) -> Figure:
         if reference is not None and runs.row.name != reference:
             axes.plot(curves[reference].index, curves[reference]["mean"], ":", color=GREY, lw=1.2)
         _curve_panel(axes, runs, curves[runs.row.name], looks(table)[runs.row.family])
-    for axes in grid.flat[len(drawn) :]:
-        axes.set_visible(False)
+    for empty in range(len(drawn), grid.size):
+        grid.flat[empty].set_visible(False)
+        grid.flat[empty - columns].tick_params(labelbottom=True)  # the lowest of its column
     grid.flat[0].set_ylim(*_late_range(list(curves.values())))
     grid.flat[0].set_xlim(left=0)
     behind = f"; dotted: {table.rows[reference].row.label}" if reference else ""
@@ -105,10 +105,11 @@ def _curve_panel(axes: Axes, runs: RowRuns, curve: pd.DataFrame, look: Look) -> 
     axes.plot(curve.index, curve["mean"], color=look.color, lw=1.6)
     step, lowest = curve.index[int(curve["mean"].argmin())], float(curve["mean"].min())
     axes.plot(step, lowest, look.marker, color=look.color, mec="white", ms=7)
-    axes.annotate(f"{lowest:.3f}", (step, lowest), xytext=(0, -8), textcoords="offset points",
-                  ha="center", va="top", fontsize=8,
+    late = step > 0.8 * curve.index.max()  # its number ends below it, to stay within the panel
+    axes.annotate(f"{lowest:.3f}", (step, lowest), xytext=(4 * late, -8), textcoords="offset points",
+                  ha="right" if late else "center", va="top", fontsize=8,
                   bbox={"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.5})  # fmt: skip
-    axes.set_title(runs.row.label)
+    axes.set_title(runs.row.label, fontsize=9)
     axes.tick_params(labelsize=8, color=GREY)
 
 
@@ -119,42 +120,10 @@ def _late_range(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
     return low - 0.22 * (high - low), high + 0.05 * (high - low)
 
 
-def _forest(table: Table, n: int, width: float = 6.4) -> tuple[Figure, Axes]:
-    """Axes with a line for each of n rows, first on top."""
-    figure, axes = plt.subplots(figsize=(width, 0.34 * n + 1.1), layout="constrained")
-    axes.set_ylim(n - 0.4, -0.6)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8, color=GREY)
-    axes.grid(axis="x", color="#e8e8e8", lw=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _limit(axes: Axes, spans: Sequence[tuple[float, float]], shown: Sequence[float] = ()) -> None:
-    """Limits to which one wild row does not stretch the others' scale; where it goes on, an arrow.
-
-    `spans` are the rows' (lowest, highest) values, in the axes' order; `shown` is inside too.
-    """
-    widths = [high - low for low, high in spans]
-    usual = sorted(widths)[len(widths) // 2]
-    tame = [span for span, width in zip(spans, widths, strict=True) if width <= WILD * usual]
-    low, high = min([*shown, *(a for a, _ in tame)]), max([*shown, *(b for _, b in tame)])
-    room = 0.06 * (high - low) or 0.01
-    axes.set_xlim(low - room, high + room)
-    for place, (first, last) in enumerate(spans):
-        for beyond, edge, marker in (
-            (first < low - room, low - room, "<"),
-            (last > high + room, high + room, ">"),
-        ):
-            if beyond:
-                axes.plot(edge, place, marker, color=GREY, ms=7, clip_on=False)
-
-
 def final_val(table: Table) -> Figure:
     """Where do the rows end? Final val loss: mean, its interval, and every seed."""
     drawn = [runs for runs in table.rows.values() if runs.finished]
-    figure, axes = _forest(table, len(drawn))
+    figure, axes = forest(len(drawn))
     spans = []
     for place, runs in enumerate(drawn):
         look, values = looks(table)[runs.row.family], list(runs.values("val").values())
@@ -171,7 +140,7 @@ def final_val(table: Table) -> Figure:
         axes.annotate(f"{interval.mean:.3f}", (1.01, place), xycoords=("axes fraction", "data"),
                       va="center", fontsize=8)  # fmt: skip
         spans.append(ends)
-    _limit(axes, spans)
+    limit(axes, spans)
     axes.set_yticks(range(len(drawn)), [runs.row.label for runs in drawn])
     axes.set_xlabel("final val loss, nats a token\n" + _legend(drawn))
     return figure
@@ -199,7 +168,7 @@ def val_difference(table: Table) -> Figure | None:
     ]
     if not pairs:
         return None
-    figure, axes = _forest(table, len(pairs))
+    figure, axes = forest(len(pairs))
     axes.axvline(0, color=GREY, lw=1)
     spans = []
     for place, (one, look) in enumerate(pairs):
@@ -214,7 +183,7 @@ def val_difference(table: Table) -> Figure | None:
                   mfc=look.color if sure else "white")  # fmt: skip
         axes.annotate(signed(interval.mean), (1.01, place), xycoords=("axes fraction", "data"),
                       va="center", fontsize=8)  # fmt: skip
-    _limit(axes, spans, shown=[0.0])
+    limit(axes, spans, shown=[0.0])
     others = {one.other.row.label for one, _ in pairs}
     alone = next(iter(others)) if len(others) == 1 else None
     labels = [
@@ -235,7 +204,7 @@ def val_difference(table: Table) -> Figure | None:
 def train_val_gap(table: Table) -> Figure:
     """How much does each row overfit? Final train and val loss, joined; the gap in numbers."""
     drawn = [runs for runs in table.rows.values() if runs.finished]
-    figure, axes = _forest(table, len(drawn))
+    figure, axes = forest(len(drawn))
     for place, runs in enumerate(drawn):
         look, train, val = looks(table)[runs.row.family], runs.mean("train"), runs.mean("val")
         assert train is not None and val is not None  # a finished record has both
@@ -262,13 +231,15 @@ FIGURES: dict[str, Callable[[Table], Figure | None]] = {
 }
 
 
-def draw(table: Table, folder: Path, suffix: str = "svg") -> list[Path]:
-    """Write every figure that the table's runs allow as `<table>_<figure>.<suffix>`."""
+def draw(
+    table: Table, folder: Path, suffix: str = "svg", names: Collection[str] = FIGURES
+) -> list[Path]:
+    """Write the figures that the table's runs allow as `<table>_<figure>.<suffix>`."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context(STYLE):
-        for name, make in FIGURES.items():
-            figure = make(table)
+        for name in names:
+            figure = FIGURES[name](table)
             if figure is None:
                 continue
             path = folder / f"{table.spec.name}_{name}.{suffix}"

@@ -1,7 +1,7 @@
 """A table's runs, row by row, and how its rows compare."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -100,12 +100,13 @@ def load_table(spec: TableSpec, folder: Path | None = None, added: Sequence[Path
     return table
 
 
-def own_table(folder: Path) -> Table:
+def own_table(folder: Path, only: Collection[Path] | None = None) -> Table:
     """The table of whatever runs a folder holds: a row for each name and settings among them.
 
-    Its rows are compared with `none`, or the first where there is no such row.
+    Its rows are compared with `none`, or the first where there is no such row. `only` are the
+    directories of the runs that it is made of; by default all.
     """
-    records = read_records_of_any_settings(folder)
+    records = read_records_of_any_settings(folder, only)
     if not records:
         raise UserError(
             f"runs={folder} holds no record: it must be the folder above the rows, such as "
@@ -120,12 +121,19 @@ def own_table(folder: Path) -> Table:
     return _table(_with_rows(spec, names), records)
 
 
-def read_records_of_any_settings(folder: Path) -> list[Record]:
+def read_records_of_any_settings(
+    folder: Path, only: Collection[Path] | None = None
+) -> list[Record]:
     """All records under `folder`; rows whose runs differ in settings become one for each.
 
-    The settings are said behind the row's name: `learned,steps=30`.
+    The settings are said behind the row's name: `learned,steps=30`. `only` are the directories
+    whose records are read.
     """
-    records = [read_record(path, name) for path, name in find_records(folder)]
+    records = [
+        read_record(path, name)
+        for path, name in find_records(folder)
+        if only is None or path.parent in only
+    ]
     named: list[Record] = []
     for row in sorted({record.row for record in records}):
         own = [record for record in records if record.row == row]

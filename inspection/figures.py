@@ -17,7 +17,7 @@ from inspection.measure import Change, Expectation, PrefixChange
 from inspection.observe import Observed, label
 from inspection.passage import COLORS
 
-INK, GREY, PALE, ACCENT = "#1c2b3a", "#8a939c", "#e6e9ec", "#d9730d"
+INK, GREY, PALE, ACCENT = "#1c2b3a", "#8a939c", "#e6e9ec", "#b85c00"
 # From pale to dark in one direction, so that a greyscale print keeps the order.
 DEPTH = LinearSegmentedColormap.from_list("depth", ["#a9c9e8", "#3f7cb8", "#0f2d52"])
 STYLE: Any = {
@@ -97,7 +97,7 @@ def draw_expectation(seen: Expectation) -> Figure:
 def _draw_identity(ax: Axes, x: np.ndarray, name: str) -> None:
     ends = [x.min().item(), x.max().item()]
     ax.plot(ends, ends, color=GREY, linewidth=0.9, linestyle="--", zorder=0)
-    ax.text(0.03, 0.94, f"dashed: mean = {name}", transform=ax.transAxes, color=GREY)
+    ax.text(0.03, 0.94, f"dashed: mean = {name}", transform=ax.transAxes, color="#5c6873")
     ax.set_xlabel(name)
 
 
@@ -147,8 +147,9 @@ def draw_histograms(observed: Mapping[str, Observed]) -> Figure:
     rows = -(-len(observed) // columns)
     figure = Figure(figsize=(WIDTH, 0.5 + 1.9 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat[len(observed) :]:
-        ax.remove()
+    for empty in range(len(observed), axes.size):
+        axes.flat[empty].remove()
+        axes.flat[empty - columns].tick_params(labelbottom=True)  # the lowest of its column
     for ax, (key, seen) in zip(axes.flat, observed.items(), strict=False):
         assert seen.soft_mask is not None
         soft = seen.soft_mask.flatten().cpu().numpy()
@@ -184,25 +185,21 @@ def draw_prefix_change(seen: PrefixChange) -> Figure:
 
 
 def draw_input_dependence(changes: Mapping[str, Mapping[str, Change]]) -> Figure:
-    """For each module: how much a mask differs for the same input again, and for another one."""
-    styles = {"evaluation": (INK, "o"), "training": ("#3f7cb8", "s"), "random": (ACCENT, "^")}
-    names = {"evaluation": "learned, evaluation", "training": "learned, training",
-             "random": "random, same rate of each unit"}  # fmt: skip
+    """For each module: the share of a mask that another input changes and the same one does not."""
+    styles = {"evaluation": (INK, "o", "learned, evaluation"),
+              "training": ("#3f7cb8", "s", "learned, training"),
+              "random": (ACCENT, "^", "random, same rate of each unit")}  # fmt: skip
     figure = Figure(figsize=(WIDTH, 1.3 + 0.52 * len(changes)), layout="constrained")
     ax = figure.subplots()
-    for row, modes in enumerate(changes.values()):
-        for shift, (mode, change) in zip((-0.24, 0, 0.24), modes.items(), strict=True):
-            color, marker = styles[mode]
-            ends, y = (change.same_input.value, change.other_input.value), row + shift
-            ax.plot(ends, (y, y), color=color, linewidth=2.2, alpha=0.45, zorder=1)
-            ax.plot(ends[0], y, marker, color=color, markerfacecolor="white", markersize=6)
-            ax.plot(ends[1], y, marker, color=color, markersize=6,
-                    label=names[mode] if row == 0 else None)  # fmt: skip
+    for shift, (mode, (color, marker, name)) in zip((-0.24, 0, 0.24), styles.items(), strict=True):
+        due = [modes[mode].due_to_input for modes in changes.values()]
+        y = np.arange(len(changes)) + shift
+        ax.barh(y, due, height=0.12, color=color, alpha=0.45)
+        ax.plot(due, y, marker, color=color, markersize=6, label=name)
+    ax.axvline(0, color=GREY, linewidth=0.9)
     ax.set_yticks(range(len(changes)), [label(key, changes) for key in changes])
-    ax.set(ylim=(len(changes) - 0.5, -0.5), xlim=(-0.012, None))
-    ax.set_xlabel(
-        "share of units whose mask differs (hollow: same input again, filled: another input)"
-    )
+    ax.set(ylim=(len(changes) - 0.5, -0.5))
+    ax.set_xlabel("share of units that another input changes, and the same input again does not")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
 

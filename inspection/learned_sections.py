@@ -6,13 +6,13 @@ from inspection import figures
 from inspection.measure import input_dependence, ones_history, prefix_change
 from inspection.observe import Observed, label, learned_only, observe
 from inspection.page import Picture, Section
-from inspection.passage import draw_passage, draw_scale
+from inspection.passage import draw_passage
 from inspection.subject import Subject
 
 
 def passage_section(subject: Subject) -> Section:
     seen = learned_only(observe(subject.model, subject.passage, subject.machine, training=False))
-    pictures, spans = [Picture("passage_scale", draw_scale(), inline=True)], []
+    pictures, spans = [], []
     for key, observed in seen.items():
         shares = observed.mask[0].mean(-1).tolist()
         least, most = f"{min(shares):.1%}", f"{max(shares):.1%}"
@@ -99,6 +99,7 @@ def dependence_section(subject: Subject) -> Section:
         f"{most.value:.1%} ± {most.stderr:.1%}). In training, where masks are drawn, it is "
         f"{due['training']:.1%}; for a random mask of the same rate {abs(due['random']):.1%}.",
         [Picture("input_dependence", figures.drawn(figures.draw_input_dependence, changes))],
-        "The length of a line is what the input changes. Inputs are compared at equal positions of "
+        "A bar is the share that differs for another input, less the share that differs for the same "
+        "input again: 0 for a mask that does not look. Inputs are compared at equal positions of "
         "different validation windows; ± is a standard error over windows.",
     )

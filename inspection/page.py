@@ -6,21 +6,27 @@ from dataclasses import dataclass, field
 from html import escape
 
 STYLE = """
-:root { color: #1c2b3a; background: #fff; font: 16px/1.55 system-ui, "Segoe UI", sans-serif }
+:root { --quiet: #5c6873; --line: #e6e9ec; color-scheme: light dark;
+  color: #1c2b3a; background: #fff; font: 16px/1.55 system-ui, "Segoe UI", sans-serif }
 body { max-width: 872px; margin: 0 auto; padding: 40px 20px 80px }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem }
 h2 { font-size: 1.2rem; margin: 3.4rem 0 .3rem }
 h3 { font-size: .95rem; font-weight: 600; margin: 1.3rem 0 .25rem }
-h3 small { font-weight: 400; color: #5c6873 }
+h3 small { font-weight: 400; color: var(--quiet) }
 p { margin: .4rem 0 .9rem }
-.facts, figcaption, nav { color: #5c6873; font-size: .9rem }
-nav a { color: inherit; margin-right: 1.1em; white-space: nowrap }
-figure { margin: 1rem 0 } img, svg { max-width: 100%; height: auto; display: block }
+.facts, figcaption, nav { color: var(--quiet); font-size: .9rem }
+h1, h2, .facts, p { overflow-wrap: anywhere }
+nav { display: flex; flex-wrap: wrap; gap: 0 1.1em } nav a { color: inherit }
+figure { margin: 1rem 0 } svg { max-width: 100%; height: auto; display: block }
+.wide { overflow-x: auto } .wide img { display: block; max-width: max(100%, 600px) }
 figcaption { margin-top: .5rem }
 table { border-collapse: collapse; font-size: .9rem; margin: 1rem 0 }
-th, td { text-align: left; padding: .3rem 1.4rem .3rem 0; border-bottom: 1px solid #e6e9ec }
+th, td { text-align: left; padding: .3rem 1.4rem .3rem 0; border-bottom: 1px solid var(--line) }
 td:not(:first-child), th:not(:first-child) { text-align: right; font-variant-numeric: tabular-nums }
-code { font-size: .92em }
+@media (prefers-color-scheme: dark) {
+  :root { --quiet: #a3adb7; --line: #39424b; color: #e3e7eb; background: #14191e }
+  .wide { background: #fff; padding: 6px }  /* pictures are drawn for white */
+}
 """
 
 
@@ -78,9 +84,11 @@ def _render_picture(picture: Picture, alt: str) -> str:
     head = f"<h3>{escape(picture.title)}{note}</h3>" if picture.title else ""
     if picture.inline:
         return head + picture.svg
-    # As an image, so that the ids inside one SVG cannot meet those of another.
+    # As an image, so that the ids inside one SVG cannot meet those of another; where the screen is
+    # narrower than its letters can bear, it scrolls in its own box.
     data = b64encode(picture.svg.encode()).decode()
-    return f'{head}<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+    image = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+    return f'{head}<div class="wide">{image}</div>'
 
 
 def _render_table(rows: Sequence[Sequence[str]]) -> str:

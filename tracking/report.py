@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tracking.curve import draw_curve
 from tracking.directory import RunDirectory
 from training.state import TrainState
 
@@ -101,10 +102,20 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
         console.print(Text("sample  ", style="bold"), Text(text.strip()))
     for line in (  # whole, however long: they are to be copied
         f"run: {run.path}",
+        *_curve(run, record),
         f"more text: python sample.py --run {shlex.quote(str(run.path))} --prompt 'The'",
         f"a table: {_table_command(run)}",
     ):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _curve(run: RunDirectory, record: Mapping[str, Any]) -> list[str]:
+    """Where the curve's picture lies; the run is done, and whatever fails here fails nothing."""
+    try:
+        path = draw_curve(record, run.path)
+    except Exception as error:
+        return [f"curve: not drawn, {type(error).__name__}: {error}"]
+    return [f"curve: {path}"] if path else []
 
 
 def _loss(metrics: Mapping[str, float | None], split: str) -> str:

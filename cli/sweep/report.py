@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cli.sweep.jobs import Job
-from cli.sweep.outcome import read_outcome
+from cli.sweep.outcome import read_outcome, table_of
 from common.errors import IN_USE
 
 REFRESH_S = 1.0
@@ -110,6 +110,8 @@ class Report:
         for one in sorted(found, key=lambda one: one.val):
             best = f"{one.best:.3f}, {one.best_step}"
             self._say(f"{one.row:{width}}  {one.seed:>4}  {one.val:>9.3f}    {best}")
+        for line in table_of(found):
+            self._say(line)
         for folder in sorted({outcome.folder for outcome in found}):
             command = ["python", "-m", "experiments.table", "--runs", str(folder)]
             self._say(f"a table of them: {shlex.join(command)}")

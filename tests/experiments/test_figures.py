@@ -13,7 +13,7 @@ from experiments.figures import (
     val_curves,
     val_difference,
 )
-from experiments.runs import load_table
+from experiments.runs import load_table, own_table
 from experiments.spec import load_spec, table_names
 
 mpl.use("agg")
@@ -50,6 +50,21 @@ def test_a_mean_curve_has_the_steps_that_every_seed_has(small_case, write, make_
 def test_every_finished_row_has_its_panel_with_its_name(table):
     titles = [axes.get_title(loc="left") or axes.get_title() for axes in val_curves(table).axes]
     assert titles == ["none", "standard 0.2", "learned"]
+
+
+def test_no_curve_stands_above_an_unlabelled_axis_nor_writes_beyond_its_panel(
+    write, make_record, tmp_path
+):
+    for number in range(6):  # four columns: two panels above empty cells
+        write(make_record(f"row{number}", 1, 4.0, 2.6))
+    figure = val_curves(own_table(tmp_path / "runs"))
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    labelled = [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels]
+    assert labelled == [False, False, True, True, True, True]
+    for axes in panels:
+        (number,) = axes.texts
+        assert number.get_window_extent().x1 <= axes.get_window_extent().x1 + 1
 
 
 def test_only_supported_differences_are_filled(table):

@@ -6,10 +6,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from inspection import figures
+from inspection.measure import Change, Mean
+from inspection.observe import Observed
 from inspection.page import Picture, Section, render_page
-from inspection.passage import COLUMNS, draw_passage, draw_scale, flow, shown
+from inspection.passage import COLORS, COLUMNS, contrast, draw_passage, flow, ink_on, shown
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -51,14 +54,14 @@ def test_a_passage_draws_every_token_with_its_share():
     tokens, shares = ["The", " city", "\n", "<|endoftext|>", "\x00<"], [0.0, 0.25, 0.5, 0.75, 1.0]
     root = ElementTree.fromstring(draw_passage(tokens, shares))
     texts = [element.text for element in root.iter(f"{SVG}text")]
-    assert texts == ["The", "\u00a0city", "↵", "■", "·<"]
+    assert texts == ["The", "\u00a0city", "↵", "■", "·<", "0%", "100% ones"]
     titles = [element.text for element in root.iter(f"{SVG}title")]
     assert [title.rsplit(" ", 1)[1] for title in titles] == [f"{share:.3f}" for share in shares]
 
 
 def test_a_greater_share_is_darker_also_in_grey():
     root = ElementTree.fromstring(draw_passage(["a"] * 5, [0.0, 0.25, 0.5, 0.75, 1.0]))
-    fills = [rect.get("fill") for rect in root.iter(f"{SVG}rect")]
+    fills = [rect.get("fill") for rect in root.findall(f"{SVG}g/{SVG}rect")]
     grey = [
         sum(weight * int(fill[i : i + 2], 16) for weight, i in ((0.30, 1), (0.59, 3), (0.11, 5)))
         for fill in fills
@@ -74,8 +77,18 @@ def test_lines_of_a_passage_fit_and_lose_nothing():
     assert places == sorted(places, key=lambda place: place[:2]) and rows == places[-1][0] + 1
 
 
-def test_the_scale_is_an_svg():
-    assert ElementTree.fromstring(draw_scale()).tag == f"{SVG}svg"
+def test_text_is_legible_on_every_colour():
+    assert contrast("white", "black") == pytest.approx(21)
+    colors = [to_hex(COLORS(share)) for share in np.linspace(0, 1, 101)]
+    assert min(contrast(ink_on(color), color) for color in colors) >= 4.5
+
+
+def test_a_mask_that_does_not_look_has_no_bar():
+    still, moved = Mean(0.4, 0.01), Mean(0.6, 0.01)
+    looks, not_ = Change(still, moved), Change(still, still)
+    modes = {"evaluation": looks, "training": looks, "random": not_}
+    ax = figures.draw_input_dependence({"block0/mlp_output": modes}).axes[0]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([0.2, 0.2, 0])
 
 
 @pytest.mark.parametrize("count", [1, 4, 13])
@@ -107,3 +120,10 @@ def test_the_batchs_picture_counts_what_is_dropped():
     mask = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1], [1, 1, 1, 1]])
     figure = figures.draw_batch_mask(mask)
     assert [text.get_text() for text in figure.axes[1].texts] == ["2", "3", "0"]
+
+
+def test_histograms_above_an_empty_cell_keep_their_labels():
+    seen = {f"block{i}/mlp_output": Observed(*[torch.rand(1, 2, 3)] * 4) for i in range(5)}
+    panels = figures.draw_histograms(seen).axes
+    labelled = [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels]
+    assert labelled == [False, True, True, True, True]
