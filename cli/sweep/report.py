@@ -22,6 +22,8 @@ REFRESH_S = 1.0
 class Report:
     """Prints; on a terminal it also keeps, at the bottom, the last words of the running jobs."""
 
+    what = "job"
+
     def __init__(self, n_jobs: int, gpus_of_workers: Sequence[str | None], folder: Path) -> None:
         workers = len(gpus_of_workers)
         gpus = {gpu for gpu in gpus_of_workers if gpu is not None}
@@ -30,7 +32,7 @@ class Report:
         # Refreshed by hand: a thread would be copied, locks and all, into each job's fork.
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         at_a_time = f", {workers} at a time" if workers > 1 else ""
-        self._say(f"{n_jobs} job{'s' * (n_jobs != 1)}{at_a_time}; logs in {folder}", "bold")
+        self._say(f"{n_jobs} {self.what}{'s' * (n_jobs != 1)}{at_a_time}; logs in {folder}", "bold")
         at_once = min(workers, n_jobs)
         if gpus and at_once > len(gpus):
             shared = f"{len(gpus)} GPUs" if len(gpus) > 1 else "one GPU"
