@@ -59,9 +59,9 @@ def search(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 
     space, given = load_space(arguments.space), arguments.overrides
     check_given(space, given)
-    name = arguments.study or Path(arguments.space).stem
+    name = Path(arguments.space).stem if arguments.study is None else arguments.study
     table = f"search_{name}"
-    if as_name(table) != table:
+    if as_name(name) != name or as_name(table) != table:
         raise UserError(
             f"--study {name!r} must be of letters, digits and ._,=+-, and at most 90 of them"
         )

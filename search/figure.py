@@ -23,7 +23,7 @@ def history(study: optuna.Study) -> Figure:
     done = complete(study)
     values = [trial.value for trial in done if trial.value is not None]
     best, middle = min(values), median(values)
-    top = best + ROOM * (middle - best) or best + 1.0
+    top = best + (ROOM * (middle - best) or 0.1)
     figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     look = LOOKS[1]
     axes.step(
