@@ -142,6 +142,7 @@ class Search(Sweep):
             self._report_losses(attempt)
         outcome = read_outcome(job) if job.code == 0 else None
         if outcome is not None:
+            attempt.pruned = False  # too late: it had ended
             attempt.values[str(outcome.seed)] = outcome.best
             attempt.trial.set_user_attr("values", attempt.values)
             self._next_seed(attempt)

@@ -28,8 +28,8 @@ def _override(text: str) -> str:
     if not key or not equals or text != text.strip():
         raise ValueError("an override of train.py, KEY=VALUE")
     if key.lstrip("+~") in OWN or key.lstrip("+~").startswith("hydra"):
-        raise ValueError(f"an override of something else than {', '.join(OWN)} and hydra: the "
-                         "search sets them")  # fmt: skip
+        own = ", ".join(OWN)
+        raise ValueError(f"an override of anything but {own} and hydra: these are the search's own")
     return text
 
 

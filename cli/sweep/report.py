@@ -22,7 +22,7 @@ REFRESH_S = 1.0
 class Report:
     """Prints; on a terminal it also keeps, at the bottom, the last words of the running jobs."""
 
-    what = "job"
+    what = "job"  # that it counts
 
     def __init__(self, n_jobs: int, gpus_of_workers: Sequence[str | None], folder: Path) -> None:
         workers = len(gpus_of_workers)

@@ -26,8 +26,18 @@ TINY = (
 )  # fmt: skip
 
 
+SPACE = """\
+title: One seed
+overrides: [dropout=none]
+seeds: [1]
+parameters:
+  optimizer.lr: {low: 0.001, high: 0.01, log: true}
+"""
+
+
 def start(place: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "search", "none", "--trials", "3", "--runs", str(place)]
+    (space := place.with_name("space.yaml")).write_text(SPACE)
+    command = [sys.executable, "-m", "search", str(space), "--trials", "3", "--runs", str(place)]
     return subprocess.Popen(
         [*command, *TINY],
         cwd=REPOSITORY,
@@ -64,15 +74,15 @@ def test_a_search_that_is_killed_goes_on_and_ends_as_one_that_was_not(tmp_path):
     killed = start(place)
     until(lambda: any(file.stat().st_size for file in place.rglob("metrics.jsonl")))
     os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    ended(killed)
     # Its run hears of it, saves and lets go of its directory.
     until(lambda: all('"interrupted"' in f.read_text() for f in place.rglob("record.json")))
     again = start(place)
     output = ended(again)
     assert again.returncode == 0
     assert "Trials: 3 complete." in output
-    assert "going on from step" in (place / "searches/none/logs/trial0-seed1.log").read_text()
+    assert "going on from step" in (place / "searches/space/logs/trial0-seed1.log").read_text()
     assert runs(place) == runs(tmp_path / "undisturbed")
-    pages = [(p / "searches/none/study.md").read_text() for p in (place, tmp_path / "undisturbed")]
+    pages = [(p / "searches/space/study.md").read_text() for p in (place, tmp_path / "undisturbed")]
     best = [page.split("## Best trials")[1] for page in pages]
     assert best[0] == best[1]

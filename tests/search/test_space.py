@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from cli.config import check_config, register_schema
 from common.errors import UserError
 from search.space import Parameter, Space, check_given, load_space, space_names
 
-CONFIGS = str(Path(__file__).parents[2] / "configs")
+ROOT = Path(__file__).parents[2]
+CONFIGS = str(ROOT / "configs")
+SEARCH_MD = ROOT / "docs" / "search.md"
 
 
 def params(space: Space) -> Iterator[dict[str, object]]:
@@ -46,6 +49,14 @@ def test_every_bound_value_and_choice_of_a_shipped_space_is_a_config_that_says_s
     check_points(space, list(params(space)))
 
 
+def test_the_space_that_the_documentation_shows_is_one(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", SEARCH_MD.read_text(), re.DOTALL)
+    (tmp_path / "locked.yaml").write_text(text)
+    space = load_space(str(tmp_path / "locked.yaml"))
+    (point,) = list(params(space))[-1:]
+    check_points(space, [{"optimizer.weight_decay": 0.1, **point}])
+
+
 def test_overrides_are_as_hydra_reads_them():
     space = Space(
         title="t",
@@ -72,7 +83,7 @@ GOOD = "title: t\nparameters:\n  a: {values: [1, 2]}\n"
         ("title: t\nparameters: {}\n", "parameters must be some"),
         (GOOD + "seeds: [1, 1]\n", "seeds=[1, 1] must be some, and each once"),
         (GOOD + "prune_from: 2\n", "prune_from=2"),
-        (GOOD + "overrides: [seed=3]\n", "the search sets them"),
+        (GOOD + "overrides: [seed=3]\n", "these are the search's own"),
         (GOOD + "overrides: [dropout]\n", "KEY=VALUE"),
         (GOOD + "objective: last\n", "'objective' is not a key of a space"),
         (GOOD + "  b: {low: 1}\n", "low=1.0 must be below high=None"),
@@ -84,8 +95,8 @@ GOOD = "title: t\nparameters:\n  a: {values: [1, 2]}\n"
         (GOOD + "  b: {values: [1]}\n", "must be two or more to choose from"),
         (GOOD + "  b: {values: [1, 1, 2]}\n", "must be each once"),
         (GOOD + "  b: {values: [1, [2]]}\n", "a number, a word, true, false or null"),
-        (GOOD + "  b: {choices: {x: [], y: [table=z]}}\n", "the search sets them"),
-        (GOOD + "  runs_dir: {values: [a, b]}\n", "the search sets them"),
+        (GOOD + "  b: {choices: {x: [], y: [table=z]}}\n", "these are the search's own"),
+        (GOOD + "  runs_dir: {values: [a, b]}\n", "these are the search's own"),
     ],
 )  # fmt: skip
 def test_a_space_that_means_nothing_is_refused(tmp_path, text, said):
@@ -107,8 +118,8 @@ def test_an_unknown_space_names_those_that_there_are():
     [
         ("optimizer.lr=1", "the space searches it"),
         ("dropout/slot@dropout.attention=none", "the space searches it"),
-        ("seed=1", "the search sets them"),
-        ("hydra.mode=RUN", "the search sets them"),
+        ("seed=1", "these are the search's own"),
+        ("hydra.mode=RUN", "these are the search's own"),
         ("word", "KEY=VALUE"),
     ],
 )
