@@ -22,6 +22,8 @@ REFRESH_S = 1.0
 class Report:
     """Prints; on a terminal it also keeps, at the bottom, the last words of the running jobs."""
 
+    what = "job"  # that it counts
+
     def __init__(self, n_jobs: int, gpus_of_workers: Sequence[str | None], folder: Path) -> None:
         workers = len(gpus_of_workers)
         given = [gpus.split(",") for gpus in gpus_of_workers[:n_jobs] if gpus is not None]
@@ -31,7 +33,7 @@ class Report:
         # Refreshed by hand: a thread would be copied, locks and all, into each job's fork.
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         at_a_time = f", {workers} at a time" if workers > 1 else ""
-        self._say(f"{n_jobs} job{'s' * (n_jobs != 1)}{at_a_time}; logs in {folder}", "bold")
+        self._say(f"{n_jobs} {self.what}{'s' * (n_jobs != 1)}{at_a_time}; logs in {folder}", "bold")
         if sum(map(len, given)) > len(gpus):
             at_once = min(workers, n_jobs)
             shared = f"{len(gpus)} GPUs" if len(gpus) > 1 else "one GPU"

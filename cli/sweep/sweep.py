@@ -82,7 +82,7 @@ class Sweep:
             self.workers[worker] = None
             self.done.append(job)
             self.report.ended(job, interrupted=self._was_interrupted(job))
-            if job.code == INTERRUPTED and not self.interrupts:
+            if self._was_interrupted(job) and not self.interrupts:
                 self.interrupts = 1
 
     def _was_interrupted(self, job: Job) -> bool:
