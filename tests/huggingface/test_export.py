@@ -15,16 +15,21 @@ from tests.huggingface.conftest import logits_of
 from training.sample import generate
 
 PLAIN = {
-    "standard, GPT-2's own block": ("dropout=standard", "model.bias=true", "model.activation=gelu_tanh"),
-    "a narrow MLP, bytes": ("dropout=none", "model.mlp_ratio=1.5", "data.tokenizer=bytes", "data.vocab_size=257"),
+    "standard, GPT-2's own block": (
+        "dropout=standard", "model.bias=true", "model.activation=gelu_tanh",
+    ),
+    "a narrow MLP, bytes": (
+        "dropout=none", "model.mlp_ratio=1.5", "data.tokenizer=bytes", "data.vocab_size=257",
+    ),
 }  # fmt: skip
 LEARNED = {
     "precomputed": ("dropout=learned_precomputed",),
     "at every slot": (
-        "dropout=learned_fourier", "dropout.shift_init=1.5", "dropout/slot@dropout.embedding=learned",
-        *(
+        "dropout=learned_fourier", "dropout.shift_init=1.5", *(
             f"dropout/slot@dropout.{slot}=learned"
-            for slot in ("mlp_hidden", "residual_attention", "attention_output", "residual_mlp")
+            for slot in (
+                "embedding", "mlp_hidden", "residual_attention", "attention_output", "residual_mlp",
+            )
         ),
     ),
 }  # fmt: skip
@@ -91,7 +96,7 @@ def test_learned_masks_are_not_lost_where_they_would_change(make_run, tmp_path):
         model(tokens, use_cache=True)
     with pytest.raises(ValueError, match="padding_side='right'"):
         model(tokens, attention_mask=torch.tensor([[0, 1, 1, 1, 1, 1, 1, 1]]))
-    with pytest.raises(ValueError, match="does not recognize this architecture|trust_remote_code"):
+    with pytest.raises(ValueError, match=r"does not recognize this architecture|trust_remote_code"):
         AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=False)
 
 
@@ -126,7 +131,8 @@ def test_the_card_has_the_records_figures_of_the_exported_weights(make_run, tmp_
     run = make_run("dropout=none")
     split = {"loss_nats": 3.25, "loss_stderr": 0.01, "bits_per_byte": 2.5, "windows": 8}
     record = {
-        "status": "finished", "seed": 1, "dtype": "bfloat16", "code": {"commit": "ab" * 20, "files": {}},
+        "status": "finished", "seed": 1, "dtype": "bfloat16",
+        "code": {"commit": "ab" * 20, "files": {}},
         "data": {"source": "sample", "train_tokens": 20000, "fingerprint": "cd" * 32},
         "best": {"step": 0} | {f"val/{name}": value for name, value in split.items()},
         "metrics": {"val/loss_nats": 9.0},

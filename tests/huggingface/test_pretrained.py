@@ -98,11 +98,14 @@ def test_a_run_is_known_by_its_weights_not_by_their_place(gpt2, tiny_cfg, tmp_pa
     ("overrides", "message"),
     [
         ((), "give it model.activation=gelu_tanh model.bias=true$"),
-        ((*OWN_BLOCK, "model.n_layer=3", "data.vocab_size=400"), "give it model.n_layer=2 data.vocab_size=300$"),
+        (
+            (*OWN_BLOCK, "model.n_layer=3", "data.vocab_size=400"),
+            "give it model.n_layer=2 data.vocab_size=300$",
+        ),
         ((*OWN_BLOCK, "model.block_size=32"), "give it model.block_size=16$"),
         ((*OWN_BLOCK, "model/mlp=swiglu"), "give it .*model/mlp=dense$"),
     ],
-)  # fmt: skip
+)
 def test_another_model_is_told_what_to_give(gpt2, tiny_cfg, overrides, message):
     with pytest.raises(ValueError, match=message):
         read_base(tiny_cfg(f"init_from=hf:{gpt2[1]}", "dropout=none", *overrides))
