@@ -2,6 +2,7 @@
 
     python evaluate.py --run DIR [--split train]
     python evaluate.py --run DIR... --split test --record
+    python evaluate.py --run DIR --tasks FILE.yaml     # lm-evaluation-harness, docs/huggingface.md
 
 The test split is held out: no choice in this repository is made on it. `--record` reads it once, for
 the last and the best checkpoint of a finished run, and keeps the result in the run's record, where
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.errors import run_cli
+from common.errors import UserError
 
 if TYPE_CHECKING:
     from tracking.load import LoadedRun
@@ -42,10 +45,13 @@ def main() -> None:
     parser.add_argument(
         "--record", action="store_true", help="read the test split once, for the run's record"
     )
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="score tasks of lm-evaluation-harness instead"
+    )
     args = parser.parse_args()
     if args.record and not _is_plain_test(args):
         parser.error("--record goes with --split test and --run alone, so that all runs are alike")
-    answer = read_test if args.record else evaluate
+    answer = read_test if args.record else score_tasks if args.tasks else evaluate
     for directory in args.run:
         print(json.dumps({"run": directory, **answer(Path(directory), args)}, indent=1))
 
@@ -58,8 +64,8 @@ def positive(text: str) -> int:
 
 
 def _is_plain_test(args: argparse.Namespace) -> bool:
-    options = (args.windows, args.checkpoint, args.device, args.attention_dropout)
-    return args.split == "test" and options == (None, "last", "auto", False)
+    options = (args.windows, args.checkpoint, args.device, args.attention_dropout, args.tasks)
+    return args.split == "test" and options == (None, "last", "auto", False, None)
 
 
 def evaluate(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -77,6 +83,17 @@ def evaluate(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
         **machine,
         **measure(run, args.split),
     }
+
+
+def score_tasks(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The results of lm-evaluation-harness by task."""
+    if find_spec("lm_eval") is None:
+        raise UserError("--tasks needs lm-eval: pip install -c constraints.txt -e '.[harness]'")
+    from huggingface.harness import evaluate_tasks
+    from tracking.load import load_run
+
+    run = load_run(directory, args.checkpoint, args.device)
+    return {"checkpoint": args.checkpoint, "tasks": evaluate_tasks(run, args.tasks)}
 
 
 def measure(run: LoadedRun, split: str) -> dict[str, Any]:

@@ -76,9 +76,9 @@ class Start(Part):
 
 
 class Base(Part):
-    """The trained run that a fine-tuned one started from."""
+    """What a fine-tuned run started from: a trained run, or weights from outside, of no run."""
 
-    run_hash: str
+    run_hash: str | None
     checkpoint_sha256: str
 
 

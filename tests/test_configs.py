@@ -24,7 +24,7 @@ def test_every_scale_composes_and_builds(scale: str, dropout: str) -> None:
     with torch.device("meta"):
         cfg = composed(f"scale={scale}", f"dropout={dropout}", "model.n_layer=1")
         assert cfg.row_name == dropout
-        if scale != "gpt2":
+        if not scale.startswith("gpt2"):
             build_model(cfg)
 
 

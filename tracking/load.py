@@ -46,9 +46,16 @@ def load_run(
 
 
 def read_base(cfg: DictConfig) -> Base | None:
-    """The best weights of the run `cfg.init_from`; None without one. ValueError as for `load_run`."""
+    """The weights that a run starts from: a run's best, or a GPT-2's; None without `cfg.init_from`.
+
+    ValueError as for `load_run`, or for `read_pretrained`.
+    """
     if cfg.init_from is None:
         return None
+    if cfg.init_from.startswith("hf:"):
+        from tracking.pretrained import read_pretrained
+
+        return read_pretrained(cfg)
     name = f"init_from={cfg.init_from}"
     base, checkpoint = _read(Path(cfg.init_from), "best", name)
     identity = {"run_hash": checkpoint.facts.get("run"), "checkpoint_sha256": checkpoint.sha256()}

@@ -1,0 +1,138 @@
+"""GPT-2's weights from outside, as `transformers` saves them: `init_from=hf:PATH_OR_ID`."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from common.errors import UserError
+from common.files import read_regular
+from model.adapters import base_tensors
+from model.gpt2 import from_gpt2, shape_of_gpt2
+from training.finetune import Base
+from training.state import build_model, design_model
+
+HUB_TIMEOUT_S = 5.0
+_FILES = ("config.json", "model*.safetensors")
+_MAX_CONFIG_BYTES = 2**20
+
+
+def read_pretrained(cfg: DictConfig) -> Base:
+    """The GPT-2 of `cfg.init_from`, and the initial values of what the run has beside it.
+
+    A dropout's own weights, those of learned masks, start as they would without it. ValueError where
+    the hub does not answer, where the directory holds no GPT-2, and where the config's model is not it.
+    """
+    name = f"init_from={cfg.init_from}"
+    directory = _find(name, cfg.init_from.removeprefix("hf:"))
+    shape = _shape(name, directory)
+    _check_shape(name, shape, cfg)
+    with torch.device("meta"):
+        names = base_tensors(design_model(cfg))
+    tensors = from_gpt2(_tensors(name, directory), names)
+    identity = {"run_hash": None, "checkpoint_sha256": _sha256(tensors)}
+    if len(tensors) < len(names):
+        tensors = base_tensors(build_model(cfg)) | tensors
+    facts = {"adapter": {"layer": None}, "dropout": {"name": "none"}, "model": shape}
+    return Base(name, OmegaConf.create(facts), tensors, identity)
+
+
+def _find(name: str, place: str) -> Path:
+    """The directory, or the hub's files in the cache of `huggingface_hub`, downloaded if need be."""
+    if Path(place).is_dir():
+        return Path(place)
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", place):
+        raise UserError(f"{name} is no directory here, and no name on the hub: hf:OWNER/NAME")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(place, allow_patterns=list(_FILES), local_files_only=True))
+    except LocalEntryNotFoundError:
+        _check_hub(name, place)
+    return Path(snapshot_download(place, allow_patterns=list(_FILES)))
+
+
+def _check_hub(name: str, place: str) -> None:
+    """A ValueError within HUB_TIMEOUT_S where the hub does not know the model, or does not answer.
+
+    In a thread, since looking a host's name up can't be bounded otherwise.
+    """
+    from huggingface_hub import HfApi
+
+    problems: list[str] = [f"no answer within {HUB_TIMEOUT_S:g} s"]
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(place, timeout=HUB_TIMEOUT_S)
+            problems.clear()
+        except Exception as error:
+            problems[0] = f"{type(error).__name__}: {error}".splitlines()[0]
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_TIMEOUT_S)
+    if problems:
+        raise UserError(
+            f"{name}: no such directory, and the hub does not have it ({problems[0]}). Where the hub "
+            f"can be reached, `hf download {place} config.json model.safetensors --local-dir DIR`; "
+            "then init_from=hf:DIR"
+        )
+
+
+def _shape(name: str, directory: Path) -> dict[str, Any]:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise UserError(f"{name} has no config.json: save the model there by save_pretrained")
+    try:
+        return shape_of_gpt2(json.loads(read_regular(path, _MAX_CONFIG_BYTES)))
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"{name}: {path} is no GPT-2's: {error}") from error
+
+
+def _check_shape(name: str, shape: Mapping[str, Any], cfg: DictConfig) -> None:
+    """ValueError, with the overrides that mend it, where the run's model is another."""
+    ours = OmegaConf.to_container(cfg.model, resolve=True)
+    assert isinstance(ours, dict)
+    wanted = {f"model.{key}": value for key, value in shape.items() if ours[key] != value}
+    if ours["block_size"] <= shape["block_size"]:  # the first positions are enough
+        wanted.pop("model.block_size", None)
+    if "model.vocab_size" in wanted:
+        wanted["data.vocab_size"] = wanted.pop("model.vocab_size")
+    if ours["mlp"].get("_target_") != "model.mlp.DenseMLP":
+        wanted["model/mlp"] = "dense"
+    if wanted:
+        options = " ".join(f"{key}={_spelled(value)}" for key, value in wanted.items())
+        raise UserError(f"{name} is another model than the run's: give it {options}")
+
+
+def _spelled(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _tensors(name: str, directory: Path) -> dict[str, Tensor]:
+    paths = sorted(directory.glob("model*.safetensors"))
+    if not paths:
+        raise UserError(f"{name} has no model.safetensors: save the model there by save_pretrained")
+    try:
+        return {key: tensor for path in paths for key, tensor in load_file(path).items()}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(f"{name}: {paths[0].name} cannot be read: {error}") from error
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].contiguous()
+        digest.update(f"{key} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.numpy().data)
+    return digest.hexdigest()
