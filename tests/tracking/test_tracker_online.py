@@ -1,4 +1,4 @@
-"""W&B online, at a stand-in for its server that knows one run's history and no more."""
+"""W&B online, at a stand-in for its server that knows one run's history and files, and no more."""
 
 import json
 import os
@@ -13,11 +13,17 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 OWNER = {"id": "owner", "name": "owner"}
 
 
+def page(what: str, nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    edges = [{"node": node, "cursor": "c"} for node in nodes]
+    return {what: {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}}
+
+
 class Server(ThreadingHTTPServer):
-    """Answers the requests that W&B 0.31 makes for a run without media."""
+    """Answers the requests that W&B 0.31 makes for a run without media, and to read it again."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -25,6 +31,8 @@ class Server(ThreadingHTTPServer):
         self.created: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
         self.exit_codes: list[int] = []
+        self.files: dict[str, bytes] = {}
+        self.address = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -45,9 +53,24 @@ class Server(ThreadingHTTPServer):
             self.created |= {k: v for k, v in variables.items() if v is not None}
             return {"upsertBucket": {"bucket": run, "inserted": not self.history}}
         if operation == "CreateRunFiles":
-            url = f"http://127.0.0.1:{self.server_port}/upload"
-            files = [{"name": name, "uploadUrl": url} for name in variables["files"]]
+            url = f"{self.address}/files"
+            files = [{"name": n, "uploadUrl": f"{url}/{n}"} for n in variables["files"]]
             return {"createRunFiles": {"runID": "run", "uploadHeaders": [], "files": files}}
+        if operation in ("Viewer", "GetDefaultEntity"):
+            return {"viewer": {"id": "v", "username": "owner", "entity": "owner", "teams": None}}
+        if operation == "Runs":
+            node = {"projectId": "1", "state": "finished", "user": OWNER} | run | {"name": "id"}
+            return {"project": page("runs", [node]) | {"internalId": "1", "runCount": 1}}
+        if operation == "RunFiles":
+            nodes = [
+                {
+                    "id": name, "name": name, "url": f"{self.address}/files/{name}", "md5": "",
+                    "directUrl": "", "sizeBytes": len(self.files[name]), "mimetype": "",
+                    "updatedAt": None,
+                }
+                for name in variables["fileNames"]
+            ]  # fmt: skip
+            return {"project": {"internalId": "1", "run": page("files", nodes)}}
         return {"entity": {"organization": None}}
 
     def take(self, stream: dict[str, Any]) -> None:
@@ -68,18 +91,24 @@ class Handler(BaseHTTPRequestHandler):
         answer: dict[str, Any] = {}
         if self.path.endswith("/graphql"):
             query = json.loads(body)
-            (operation,) = re.findall(r"^(?:query|mutation)\s+(\w+)", query["query"].strip())
+            operation = re.findall(r"\b(?:query|mutation)\s+(\w+)", query["query"])[0]
             answer = {"data": self.server.answer(operation, query.get("variables") or {})}
         elif self.path.endswith("/file_stream"):
             self.server.take(json.loads(body))
         self.reply(answer)
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.files[self.path.removeprefix("/files/")] = content
         self.reply({})
 
+    def do_GET(self) -> None:
+        self.send(self.server.files[self.path.removeprefix("/files/")])
+
     def reply(self, answer: dict[str, Any]) -> None:
-        content = json.dumps(answer).encode()
+        self.send(json.dumps(answer).encode())
+
+    def send(self, content: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -112,26 +141,39 @@ def server() -> Iterator[Server]:
     server.server_close()
 
 
+def ask(server: Server, program: str, *arguments: object) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=os.environ | {"WANDB_API_KEY": "0123456789" * 4, "WANDB_BASE_URL": server.address},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+READ = """
+import json, sys
+from experiments.sources import from_wandb
+
+(record,) = from_wandb("published_nano", "dropout", None)
+assert record.content == json.load(open(sys.argv[1]))
+"""
+
+
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same_run_without_gaps_or_doubled_steps(tmp_path, server):
     """Each session brings its steps from the first on, as `RunRecord` does after a resume.
 
-    The last one goes on from the end: killed in its closing evaluation, say.
+    The last one goes on from the end: killed in its closing evaluation, say. Its record is read back.
     """
+    record = tmp_path / "record.json"
+    finished = (ROOT / "results/runs/published_nano/none/seed1.json").read_text()
     for last, exit_code in ((5, os.EX_TEMPFAIL), (8, 1), (8, 0)):
-        done = subprocess.run(
-            [sys.executable, "-c", SESSION, str(tmp_path), str(last), str(exit_code)],
-            env=os.environ
-            | {
-                "WANDB_API_KEY": "0123456789" * 4,
-                "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}",
-            },
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+        record.write_text(finished if exit_code == 0 else '{"status": "running"}')
+        ask(server, SESSION, tmp_path, last, exit_code)
+    ask(server, READ, record)
     assert server.created.items() >= {
         "name": "id", "project": "dropout", "groupName": "table", "jobType": "row",
     }.items()  # fmt: skip

@@ -13,8 +13,9 @@ import pytest
 import wandb
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
+from common.wandb_key import has_wandb_key
 from tracking.lines import read_lines
-from tracking.wandb import WandbTracker, has_wandb_key
+from tracking.wandb import WandbTracker
 
 SECRETS = {
     "WANDB_API_KEY": "5ec4e7" * 6 + "5ec4",  # as long as a real one
@@ -198,6 +199,14 @@ def test_wandb_has_the_history_without_gaps_or_doubled_steps(wandb_records, resu
     assert [item["val/loss_nats"] for item in history[1::2]] == [2, 0, 2, 4]
     assert history[1]["masks/block0/mlp_output.values"] == [1] * 20
     assert history[3]["samples._type"] == "table-file"
+
+
+def test_wandb_has_the_record_as_a_file_of_the_run(wandb_records, resumed):
+    (record,) = resumed[0].glob("runs/published_nano/learned/*/record.json")
+    (kept,) = resumed[0].glob("runs/published_nano/learned/*/wandb/offline-run-*/files/record.json")
+    assert kept.read_bytes() == record.read_bytes() and not kept.is_symlink()
+    files = [file for r in wandb_records if r["type"] == "files" for file in r["files"]["files"]]
+    assert files.count({"path": "record.json"}) == 2  # at the start, and at the end
 
 
 def test_wandb_has_minimum_and_last_and_the_closing_evaluations_in_its_summary(wandb_records):
