@@ -18,7 +18,7 @@ TIMEOUT_S = 30
 
 def from_wandb(table: str, project: str, entity: str | None) -> list[Record]:
     """The records of a table's runs in a project. Raises UserError where W&B does not give them."""
-    need_key(f"--source wandb reads the project {project!r}")
+    need_key(f"reading the project {project!r}")
     with TemporaryDirectory() as folder:
         return _of_table(table, _download(table, project, entity, Path(folder)), project)
 
@@ -39,7 +39,7 @@ def need_key(what: str) -> None:
     """Refuse what W&B would stop and ask for on the terminal."""
     if not has_wandb_key():
         raise UserError(
-            f"{what} and needs a W&B key, and there is none: run `wandb login` or set WANDB_API_KEY"
+            f"{what} needs a W&B key, and there is none: run `wandb login` or set WANDB_API_KEY"
         )
 
 

@@ -104,10 +104,9 @@ class WandbTracker:
                     session.define_metric(name, summary="min,last")
                 defined |= sent.keys()
                 session.log(sent, step)
-        if page := _mask_page(run.directory):
-            session.log({"inspection/masks": page})
-        if defined:
-            session.log({}, commit=True)  # the last step, which else would overwrite the summary
+        pages = _mask_pages(run.directory)
+        if defined or pages:
+            session.log(pages, commit=True)  # the last step, which else would overwrite the summary
         session.summary.update(summary)
         _keep_record(session, run.directory)
         if self.model and run.exit_code == os.EX_OK:
@@ -156,12 +155,14 @@ def _keep_record(session: Any, directory: Path) -> None:
         session.save(kept, base_path=session.dir, policy="now", glob=False)
 
 
-def _mask_page(directory: Path) -> Any:
+def _mask_pages(directory: Path) -> dict[str, Any]:
     """What `inspect_masks.py` drew of the run, if it did."""
     import wandb
 
     page = directory / "masks" / "index.html"
-    return wandb.Html(page.read_text(encoding="utf-8")) if page.exists() else None
+    if not page.exists():
+        return {}
+    return {"inspection/masks": wandb.Html(page.read_text(encoding="utf-8"))}
 
 
 def _log_model(session: Any, run: TrackedRun) -> None:
