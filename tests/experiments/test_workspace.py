@@ -1,6 +1,9 @@
 """A table's workspace and report: what is built offline, and what would be sent."""
 
 import json
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +16,7 @@ from experiments import workspace as module
 from experiments.runs import load_table
 from experiments.spec import load_spec
 from experiments.workspace import BARS, LINES, main, report, results, workspace
+from tests.wandb_server import Server
 
 KEY = "0123456789" * 4
 needs_extra = pytest.mark.skipif(
@@ -156,6 +160,35 @@ def test_what_the_service_refuses_is_one_line(small_case, small_runs, monkeypatc
     assert said == (
         "error: W&B did not take the workspace of learned-dropout-gpt: no such account\n"
     )
+
+
+SAVE = """
+import sys
+from experiments.runs import load_table
+from experiments.spec import load_spec
+from experiments.workspace import report, workspace
+
+table = load_table(load_spec("published_nano"))
+workspace("published_nano", "P", "owner").save()
+report(table, "the command", "P", "owner").save()
+"""
+
+
+@needs_extra
+@pytest.mark.slow
+def test_wandbs_own_client_sends_them():
+    with Server() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", SAVE],
+            env=os.environ | {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.address},
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    space, paper = server.views
+    assert space["displayName"] == "published_nano" and "minmax" in space["spec"]
+    assert paper["displayName"] == "The published comparison, at nano"
+    assert "figures/curves" in paper["spec"] and "## Final loss" in paper["spec"]
 
 
 def test_without_the_extra_it_says_how_to_install_it(small_case, monkeypatch, capsys):
