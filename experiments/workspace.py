@@ -35,7 +35,11 @@ BARS = {
     "Speed": ("progress/time_s",),
 }
 ROW = "JobType"  # as the tracker has it; the table is the group
-OVER_SEEDS = {"groupby": ROW, "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
+OVER_SEEDS: dict[str, Any] = {
+    "groupby": ROW,
+    "groupby_aggfunc": "mean",
+    "groupby_rangefunc": "minmax",
+}
 MOST_ROWS = 100  # W&B's own bound is 10 runs a panel
 TABLE_JOB = "table"  # the job type of the run that holds a table's results and figures
 
@@ -92,7 +96,7 @@ def report(table: Table, command: str, project: str, entity: str) -> Any:
         filters=expr.And(expr.Config("table_name") == name),
         groupby=["Group", ROW],
     )
-    shown = [
+    shown: list[Any] = [
         wr.MediaBrowser(title=figure, media_keys=[f"figures/{figure}"], num_columns=1)
         for figure in FIGURES
     ]
@@ -137,7 +141,7 @@ def upload(table: Table, command: str, project: str, entity: str | None) -> list
     import wandb
 
     try:
-        entity = entity or wandb.Api(timeout=TIMEOUT_S).default_entity
+        entity = entity or str(wandb.Api(timeout=TIMEOUT_S).default_entity)
         run = wandb.init(
             project=project, entity=entity, id=f"table-{table.spec.name}", resume="allow",
             name=f"table {table.spec.name}", group=table.spec.name, job_type=TABLE_JOB,

@@ -16,9 +16,10 @@ def page(what: str, nodes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers the requests that W&B 0.31 makes for a run without media, and to read it again;
+    """Answers the requests that W&B 0.31 makes for a run without media, and to read it again.
 
-    workspaces and reports it takes."""
+    It takes workspaces and reports. Used as `with Server() as server`.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -30,6 +31,10 @@ class Server(ThreadingHTTPServer):
         self.views: list[dict[str, Any]] = []  # workspaces and reports
         self.address = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *_: Any) -> None:
+        self.shutdown()
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that W&B cuts at its end is none of ours."""

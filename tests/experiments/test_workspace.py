@@ -183,7 +183,6 @@ def test_wandbs_own_client_sends_them():
             env=os.environ | {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.address},
             cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=200,
         )  # fmt: skip
-        server.shutdown()
     assert done.returncode == 0, done.stderr
     space, paper = server.views
     assert space["displayName"] == "published_nano" and "minmax" in space["spec"]

@@ -31,7 +31,6 @@ WandbTracker(project="dropout", mode="online").track(run, events)
 def server():
     with Server() as server:
         yield server
-        server.shutdown()
 
 
 def ask(server: Server, program: str, *arguments: object) -> None:
