@@ -59,16 +59,27 @@ def panels(section: str) -> list[Any]:
     return [*lines, *bars]
 
 
+def media() -> list[Any]:
+    """What runs have to look at: the pages of their masks, and their closing samples."""
+    import wandb_workspaces.reports.v2 as wr
+
+    return [
+        wr.MediaBrowser(title="masks", media_keys=["inspection/masks"], num_columns=1),
+        wr.WeavePanelSummaryTable(table_name="samples"),
+    ]
+
+
 def workspace(table: str, project: str, entity: str) -> Any:
     """The workspace of a table's runs, grouped by table and row."""
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
+    found = {name: panels(name) for name in LINES} | {"Media": media()}
     return ws.Workspace(
         name=table,
         project=project,
         entity=entity,
-        sections=[ws.Section(name=name, panels=panels(name), is_open=True) for name in LINES],
+        sections=[ws.Section(name=n, panels=shown, is_open=True) for n, shown in found.items()],
         settings=ws.WorkspaceSettings(max_runs=MOST_ROWS),
         runset_settings=ws.RunsetSettings(
             filters=expr.And(expr.Config("table_name") == table),

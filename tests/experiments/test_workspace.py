@@ -34,8 +34,10 @@ def test_the_workspace_has_a_row_a_line_with_a_band_over_its_seeds():
     spec = workspace("small_case", "P", "E")._spec
     assert (spec["entity"], spec["project"], spec["displayName"]) == ("E", "P", "small_case")
     sections = spec["spec"]["section"]["panelBankConfig"]["sections"]
-    assert [section["name"] for section in sections] == list(LINES)
-    drawn = [panel for section in sections for panel in section["panels"]]
+    assert [section["name"] for section in sections] == [*LINES, "Media"]
+    *_, last = sections
+    assert "inspection/masks" in str(last["panels"]) and "'samples'" in str(last["panels"])
+    drawn = [panel for section in sections[:-1] for panel in section["panels"]]
     assert len(drawn) == sum(map(len, [*LINES.values(), *BARS.values()])) < 12
     for panel in drawn:
         config = panel["config"]
@@ -94,7 +96,7 @@ def test_without_a_key_it_is_built_and_says_what_to_do(small_case, small_runs, m
     monkeypatch.setattr("experiments.sources.has_wandb_key", lambda: False)
     assert main([small_case, "--runs", str(small_runs)]) == 2
     said = capsys.readouterr()
-    assert said.out.startswith("built: a workspace of 9 panels for the runs of table 'small_case'")
+    assert said.out.startswith("built: a workspace of 11 panels for the runs of table 'small_case'")
     assert "needs a W&B key, and there is none: run `wandb login`" in said.err
 
 
