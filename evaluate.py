@@ -6,7 +6,7 @@
 
 The test split is held out: no choice in this repository is made on it. `--record` reads it once, for
 the last and the best checkpoint of a finished run, and keeps the result in the run's record, where
-tables find it; asked again, it prints what is kept.
+tables find it, and shows it to the run's tracker; asked again, it prints what is kept.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def read_test(directory: Path, _: argparse.Namespace) -> dict[str, Any]:
     from tracking.directory import open_finished
     from tracking.load import load_run
     from tracking.record import add_test
+    from tracking.show import show_to_its_own
 
     with open_finished(directory) as opened:
         record = opened.read_record()
@@ -129,6 +130,7 @@ def read_test(directory: Path, _: argparse.Namespace) -> dict[str, Any]:
                     for name, checkpoint in KEPT.items()
                 },
             )
+            show_to_its_own(opened)
         return dict(opened.read_record()["test"])
 
 

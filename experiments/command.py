@@ -12,7 +12,10 @@ from common.files import explained
 from experiments.spec import RESULTS, RUNS, load_spec, table_names
 
 if TYPE_CHECKING:
+    from experiments.records import Record
     from experiments.runs import Table
+
+PROJECT = "learned-dropout-gpt"  # on W&B, as configs/tracker/wandb.yaml has it
 
 
 def parser(prog: str, made: str) -> argparse.ArgumentParser:
@@ -32,15 +35,28 @@ def parser(prog: str, made: str) -> argparse.ArgumentParser:
         help="the folder of one more row, runs/TABLE/ROW, to set beside the table's; again for more",
     )  # fmt: skip
     options.add_argument(
-        "--out", type=Path, help="where to write (under results/; with --runs or --add under runs/)"
+        "--out", type=Path, help="where to write (results/; with --runs, --add or --source runs/)"
     )
+    options.add_argument(
+        "--source", nargs="+", metavar=("wandb", "DIR"),
+        help="`--source wandb`: the runs of a W&B project; `--source offline DIR`: W&B's offline "
+        "runs under DIR",
+    )  # fmt: skip
+    options.add_argument("--project", default=PROJECT, help=f"on W&B (default: {PROJECT})")
+    options.add_argument("--entity", help="a W&B team (default: your own)")
     return options
 
 
 def wanted(options: argparse.ArgumentParser, arguments: argparse.Namespace) -> "Table":
     """The table that the command line asks for."""
-    from experiments.runs import load_table, own_table
+    from experiments.runs import load_table, make_table, own_table
 
+    if arguments.source is not None:
+        if arguments.table is None or arguments.runs is not None:
+            options.error("--source goes with a table's name, and without --runs")
+        spec = load_spec(arguments.table)
+        records = _records(options, arguments, spec.name)
+        return make_table(spec, records, arguments.add, f"--source {arguments.source[-1]}")
     if arguments.table is not None:
         return load_table(load_spec(arguments.table), arguments.runs, arguments.add)
     if arguments.runs is None or arguments.add:
@@ -51,9 +67,22 @@ def wanted(options: argparse.ArgumentParser, arguments: argparse.Namespace) -> "
     return own_table(arguments.runs)
 
 
+def _records(
+    options: argparse.ArgumentParser, arguments: argparse.Namespace, table: str
+) -> "list[Record]":
+    from experiments import sources
+
+    match arguments.source:
+        case ["wandb"]:
+            return sources.from_wandb(table, arguments.project, arguments.entity)
+        case ["offline", folder]:
+            return sources.from_offline(table, Path(folder))
+    options.error("--source must be `wandb`, or `offline DIR`")
+
+
 def is_own(arguments: argparse.Namespace) -> bool:
     """Whether it shows a person's own runs, which have no place under results/."""
-    return arguments.runs is not None or bool(arguments.add)
+    return arguments.runs is not None or bool(arguments.add) or arguments.source is not None
 
 
 def home(arguments: argparse.Namespace) -> Path:
@@ -62,8 +91,13 @@ def home(arguments: argparse.Namespace) -> Path:
 
 
 def spelled(module: str, argv: Sequence[str] | None) -> str:
-    """The command as a person would give it again."""
-    return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+    """The command as a person would give it again, wherever the records are by then."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--source", nargs="+")
+    for name in ("--project", "--entity"):
+        options.add_argument(name)
+    _, rest = options.parse_known_args(sys.argv[1:] if argv is None else argv)
+    return shlex.join(["python", "-m", module, *rest])
 
 
 def write_text(path: Path, text: str) -> None:

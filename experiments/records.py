@@ -254,14 +254,7 @@ def sole(records: list[Record]) -> list[Record]:
 
 def read_record(path: Path, name: Path) -> Record:
     """The record at `path`; `name`, `<row>/seed<k>...`, must agree with what it says."""
-    content = read_json(path)
-    schema = content.get("schema")
-    if type(schema) is not int or schema != SCHEMA:
-        raise UserError(
-            f"{path}: schema={str(schema)[:20]} must be {SCHEMA}: "
-            "the record was written by another version; run it again"
-        )
-    record = _typed(path, name, content)
+    record = _typed(path, name, _content(path))
     row, seed = name.parts[0], re.match(r"seed(\d{1,15})(?=[-.]|$)", name.parts[1])
     if seed is None or (record.row, record.seed) != (row, int(seed[1])):
         raise UserError(
@@ -269,6 +262,23 @@ def read_record(path: Path, name: Path) -> Record:
             "place does not: records lie at <row>/seed<k>.json; move it where it belongs"
         )
     return record
+
+
+def read_lone_record(path: Path) -> Record:
+    """The record at a `path` that says nothing of its row and seed; named as a published one."""
+    content = _content(path)
+    return _typed(path, Path(f"{content.get('row')}/seed{content.get('seed')}.json"), content)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    schema = content.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
+        raise UserError(
+            f"{path}: schema={str(schema)[:20]} must be {SCHEMA}: "
+            "the record was written by another version; run it again"
+        )
+    return content
 
 
 def _typed(path: Path, name: Path, content: Mapping[str, Any]) -> Record:

@@ -81,20 +81,26 @@ class Table:
 
 
 def load_table(spec: TableSpec, folder: Path | None = None, added: Sequence[Path] = ()) -> Table:
-    """Read a table's records, by default from `results/runs/<table>`.
+    """The table of a folder's records, by default of `results/runs/<table>`.
 
     `added` are folders of rows that join it; one that its file does not name comes last.
     Raises UserError where there are none, one is malformed, or they must not be mixed.
     """
     folder = RESULTS / "runs" / spec.name if folder is None else folder
-    records = read_records(folder)
+    return make_table(spec, read_records(folder), added, f"runs={folder}")
+
+
+def make_table(
+    spec: TableSpec, records: Sequence[Record], added: Sequence[Path], where: str
+) -> Table:
+    """The table of these records, which are from `where`; as `load_table`."""
     joining = [record for row in added for record in read_row(row)]
     names = dict.fromkeys(record.row for record in joining)
     spec = _with_rows(spec, [name for name in names if name not in {r.name for r in spec.rows}])
     table = _table(spec, sole([*records, *joining]))
     if len(table.strangers) == len(records) + len(joining):
         raise UserError(
-            f"runs={folder} holds no record of table {spec.name!r}: make them with "
+            f"{where} holds no record of table {spec.name!r}: make them with "
             f"`{spec.command}`, or say with --runs where they are"
         )
     return table

@@ -132,11 +132,11 @@ def open_run(
             raise
 
 
-def open_finished(path: Path) -> RunDirectory:
-    """Lock the directory of a finished run, to add to its record.
+def open_finished(path: Path, by_any_code: bool = False) -> RunDirectory:
+    """Lock the directory of a finished run, to add to its record, or to show it.
 
-    Raises ValueError where it is no run's or not finished, where another process holds it, and where a
-    file that it uses computes something else since.
+    Raises ValueError where it is no run's or not finished, where another process holds it, and unless
+    `by_any_code`, where a file that it uses computes something else since.
     """
     record = read_record(path)
     if not record:
@@ -144,7 +144,7 @@ def open_finished(path: Path) -> RunDirectory:
     status, changed = _decide(path)
     if status != "finished":
         raise UserError(f"{path} is {record['status']}, not finished: let the run go on first")
-    if changed:
+    if changed and not by_any_code:
         raise UserError(f"{path} was finished by {_other_code(record, changed)}")
     lock = _acquire(path)
     return RunDirectory(

@@ -21,8 +21,9 @@ from common.errors import LostRankError
 from common.files import explained, to_json, write_atomically
 from tracking.directory import RunDirectory
 from tracking.lines import JsonLines
+from tracking.show import closing_event, events, tracked
 from tracking.signals import INTERRUPTED
-from tracking.trackers import Event, GuardedTracker, Histogram, TrackedRun, Tracker
+from tracking.trackers import GuardedTracker, Tracker
 
 SCHEMA = 2
 _BINS = 20  # of a mask's histogram
@@ -75,8 +76,8 @@ class RunRecord:
             self._began = time.monotonic()
             self._write_record("running")
             self._files = files.pop_all()
-        earlier = _events([*self._metrics.earlier, *self._media.earlier])
-        self._guard = GuardedTracker(self._tracker, self._tracked_run(), earlier)
+        earlier = events([*self._metrics.earlier, *self._media.earlier])
+        self._guard = GuardedTracker(self._tracker, tracked(self.run, self.facts), earlier)
         return self
 
     def __exit__(
@@ -142,8 +143,7 @@ class RunRecord:
         self._final = {"time_s": self.time_s, **self._last_pace(), **_numbers(metrics)}
         # Marked: it may see more windows than the curve's evaluation at the same step.
         self._append_metrics({"step": step, "final": True, **self._final})
-        known = {f"best/{name}": v for name, v in self._best.items() if v is not None}
-        self._guard.put(Event(step, known, closing=True))
+        self._guard.put(closing_event(step, "best", self._best))
 
     def _last_pace(self) -> dict[str, float]:
         """What a run that was killed in its closing evaluation knows of its speed: no step is left."""
@@ -160,25 +160,13 @@ class RunRecord:
             self._show(line)
 
     def _show(self, line: Mapping[str, Any]) -> None:
-        for event in _events([line]):
+        for event in events([line]):
             self._guard.put(event)
 
     def _add_to_curve(self, line: Mapping[str, Any]) -> None:
         if "val/loss_nats" in line:
             point = {name: line[name] for name in ("step", *_CURVE) if name in line}
             self._curve.setdefault(line["step"], point)
-
-    def _tracked_run(self) -> TrackedRun:
-        config = self.run.config
-        return TrackedRun(
-            id=self.run.id,
-            directory=self.run.path,
-            config={**config, "facts": self.facts},
-            group=config.get("table_name") or config["scale"],
-            job_type=config["row_name"],
-            name=f"{config['row_name']} seed {config['seed']}",
-            tags=[config["scale"], config["row_name"], self.run.run_hash[:8]],
-        )
 
     def _write_record(self, status: str, error: BaseException | None = None) -> None:
         config, curve = self.run.config, list(self._curve.values())
@@ -260,22 +248,6 @@ def _numbers(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:
         number = value.item() if isinstance(value, Tensor) else value
         numbers[name] = number if math.isfinite(number) else None
     return numbers
-
-
-def _events(lines: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
-    """Lines of both files, in the order of their steps, as a tracker wants them."""
-    for line in sorted(lines, key=lambda line: line["step"]):
-        if "histograms" in line:
-            masks = {f"masks/{name}": Histogram(n) for name, n in line["histograms"].items()}
-            yield Event(line["step"], masks)
-        elif "samples" in line:
-            yield Event(line["step"], {"samples": line["samples"]})
-        else:
-            known = {name: value for name, value in line.items() if value is not None}
-            step, closing = known.pop("step"), known.pop("final", False)
-            if closing:  # its evaluations beside the curve's, not in their place
-                known = {f"final/{n}" if "/" in n else n: value for n, value in known.items()}
-            yield Event(step, known, closing)
 
 
 def _outcome(error: BaseException | None, *, finished: bool) -> tuple[str, int]:

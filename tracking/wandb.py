@@ -1,17 +1,17 @@
 """Weights & Biases as a tracker."""
 
 import logging
-import netrc
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from common.errors import UserError
+from common.files import write_atomically
+from common.wandb_key import has_wandb_key
 from tracking.trackers import (
     FINISH_TIMEOUT_S,
     START_TIMEOUT_S,
@@ -24,15 +24,17 @@ from tracking.trackers import (
 
 logger = logging.getLogger(__name__)
 
+RECORD = "record.json"
+
 
 class WandbTracker:
     """Weights & Biases, with a table as group and a row as job type.
 
     `mode` is `online`, `offline` or `auto`: online where W&B's own places (WANDB_API_KEY, the
     netrc file of `wandb login`) hold a key, else offline. `modules` shows the metrics of single
-    modules too. WANDB_NAME, WANDB_TAGS, WANDB_RUN_GROUP and WANDB_JOB_TYPE win over the run's own.
-    Raises UserError for another mode, and for `online` without a key, where W&B would stop and ask
-    on the terminal.
+    modules too; `model` adds the best checkpoint of a finished run as an artifact. WANDB_NAME,
+    WANDB_TAGS, WANDB_RUN_GROUP and WANDB_JOB_TYPE win over the run's own. Raises UserError for
+    another mode, and for `online` without a key, where W&B would stop and ask on the terminal.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class WandbTracker:
         mode: str = "auto",
         tags: Sequence[str] = (),
         modules: bool = False,
+        model: bool = False,
     ) -> None:
         if mode not in ("auto", "online", "offline"):
             raise UserError(f"tracker.mode={mode} must be one of auto, online, offline")
@@ -52,7 +55,8 @@ class WandbTracker:
                 "tracker.mode=online needs a W&B key, and there is none: run `wandb login`, set "
                 "WANDB_API_KEY, or use tracker.mode=auto, which then runs offline"
             )
-        self.project, self.entity, self.tags, self.modules = project, entity, list(tags), modules
+        self.project, self.entity, self.tags = project, entity, list(tags)
+        self.modules, self.model = modules, model
         # None: as W&B's own settings have it (WANDB_MODE, `wandb offline`), and online without any.
         self.mode: Any = (None if has_key else "offline") if mode == "auto" else mode
 
@@ -87,10 +91,11 @@ class WandbTracker:
             _remove_superseded(run.directory, Path(session.dir).parent)
         else:
             logger.info("W&B: %s", session.url)
+        _keep_record(session, run.directory)  # of a run that is killed, this is what stays
         defined: set[str] = set()
         summary: dict[str, Any] = {}
         for step, values, closing in events:
-            sent = {n: _to_wandb(value) for n, value in shown(values, self.modules).items()}
+            sent = {n: _to_wandb(value, step) for n, value in shown(values, self.modules).items()}
             if closing:
                 summary |= sent
             # After a resume online, W&B's server already holds the steps before this one.
@@ -99,43 +104,16 @@ class WandbTracker:
                     session.define_metric(name, summary="min,last")
                 defined |= sent.keys()
                 session.log(sent, step)
-        if defined:
-            session.log({}, commit=True)  # the last step, which else would overwrite the summary
+        pages = _mask_pages(run.directory)
+        if defined or pages:
+            session.log(pages, commit=True)  # the last step, which else would overwrite the summary
         session.summary.update(summary)
+        _keep_record(session, run.directory)
+        if self.model and run.exit_code == os.EX_OK:
+            _log_model(session, run)
         if run.exit_code == os.EX_TEMPFAIL:
             session.mark_preempting()
         session.finish(run.exit_code)
-
-
-def has_wandb_key() -> bool:
-    """Whether W&B will find a key in one of its own places; the key itself is not read."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    names = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    file = next((path for name in names if (path := Path(name).expanduser()).is_file()), None)
-    if file is None:
-        return False
-    try:
-        keys = netrc.netrc(file)
-    except (OSError, ValueError, netrc.NetrcParseError):
-        return False
-    return any(found[2] for host in _wandb_hosts() if (found := keys.authenticators(host)))
-
-
-def _wandb_hosts() -> list[str]:
-    """The names that W&B looks for in netrc, with their ports: its server's, and the older one."""
-    import wandb  # half a second: only where there is a netrc file to look into
-
-    folder = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")).expanduser()
-    settings = wandb.Settings(silent=True, settings_system=str(folder / "settings"))
-    default = settings.base_url
-    settings.update_from_system_settings()  # where `wandb login --host` keeps it
-    try:
-        settings.base_url = os.environ.get("WANDB_BASE_URL", settings.base_url)
-    except ValueError:  # no address; W&B will say so itself
-        return []
-    older = ["api.wandb.ai"] if settings.base_url == default else []
-    return [urlsplit(settings.base_url).netloc, *older]
 
 
 def _unless_set(variable: str, value: str) -> str | None:
@@ -169,7 +147,37 @@ def _wandb_settings() -> Any:
     )
 
 
-def _to_wandb(value: Value) -> Any:
+def _keep_record(session: Any, directory: Path) -> None:
+    """The run's record as a file of the run, where `experiments.table --source` finds it."""
+    kept = Path(session.dir) / RECORD
+    if (directory / RECORD).exists():
+        write_atomically(kept, (directory / RECORD).read_text(encoding="utf-8"))
+        session.save(kept, base_path=session.dir, policy="now", glob=False)
+
+
+def _mask_pages(directory: Path) -> dict[str, Any]:
+    """What `inspect_masks.py` drew of the run, if it did."""
+    import wandb
+
+    page = directory / "masks" / "index.html"
+    if not page.exists():
+        return {}
+    return {"inspection/masks": wandb.Html(page.read_text(encoding="utf-8"))}
+
+
+def _log_model(session: Any, run: TrackedRun) -> None:
+    """The best checkpoint and its config, as they lie in the run's directory: `--run` takes them."""
+    import wandb
+
+    *_, best = sorted(run.directory.glob("checkpoints/best-????????"))
+    model = wandb.Artifact(f"model-{run.id}", type="model", metadata={"row": run.job_type})
+    model.add_file(str(run.directory / "config.yaml"), policy="immutable", skip_cache=True)
+    name = best.relative_to(run.directory).as_posix()
+    model.add_dir(str(best), name=name, policy="immutable", skip_cache=True)
+    session.log_artifact(model, aliases=["best"])
+
+
+def _to_wandb(value: Value, step: int) -> Any:
     import wandb
 
     if isinstance(value, Histogram):
@@ -177,7 +185,7 @@ def _to_wandb(value: Value) -> Any:
         return wandb.Histogram(np_histogram=(np.asarray(value.counts), edges))
     if isinstance(value, float | int):
         return value
-    return wandb.Table(columns=["sample"], data=[[text] for text in value])
+    return wandb.Table(columns=["step", "sample"], data=[[step, text] for text in value])
 
 
 def _remove_superseded(directory: Path, current: Path) -> None:

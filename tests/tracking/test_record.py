@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from tracking.directory import RunDirectory, open_run
+from tracking.directory import RunDirectory, open_finished, open_run
 from tracking.lines import read_lines
-from tracking.record import RunRecord
+from tracking.record import RunRecord, add_test
+from tracking.show import show_again, show_to_its_own
 from tracking.trackers import Event, Histogram, NoTracker, TrackedRun, Tracker
 
 FACTS = {
@@ -102,6 +104,31 @@ def test_a_finished_run_in_full(tmp_path):
     summary = read(path / "summary.json")
     assert summary["metrics"] == record["metrics"] and summary["directory"] == str(path)
     assert (path / "samples.txt").read_text() == "once, at 4\n\n-----\n\nupon\n"
+
+
+def test_a_finished_run_is_shown_again_as_it_was_and_with_the_test_split(tmp_path):
+    first, again = Listener(), Listener()
+    path = train(tmp_path, tracker=first)
+    with open_finished(path) as run:
+        add_test(run, {"final": {"test/loss_nats": 2.2}, "best": {"test/loss_nats": 2.1}})
+        show_again(run, again)
+    assert again.run == first.run
+    *events, final, best = again.events
+    assert sorted(map(repr, events)) == sorted(map(repr, first.events))
+    assert (final, best) == (
+        Event(4, {"final/test/loss_nats": 2.2}, closing=True),
+        Event(4, {"best/test/loss_nats": 2.1}, closing=True),
+    )
+
+
+def test_a_tracker_that_cannot_be_made_is_left_out_with_a_warning(tmp_path, caplog):
+    tracker = {"_target_": "tracking.wandb.WandbTracker", "project": "p", "mode": "no mode"}
+    path = train(tmp_path)
+    config = OmegaConf.merge(OmegaConf.load(path / "config.yaml"), {"tracker": tracker})
+    OmegaConf.save(config, path / "config.yaml")
+    with open_finished(path) as run:
+        show_to_its_own(run)
+    assert "the tracker is left out: tracker.mode=no mode must be one of" in caplog.text
 
 
 def test_tensors_become_numbers_and_what_is_not_finite_null(tmp_path):

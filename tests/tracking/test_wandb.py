@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 import wandb
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
+from common.wandb_key import has_wandb_key
 from tracking.lines import read_lines
-from tracking.wandb import WandbTracker, has_wandb_key
+from tracking.wandb import WandbTracker
 
 SECRETS = {
     "WANDB_API_KEY": "5ec4e7" * 6 + "5ec4",  # as long as a real one
@@ -120,7 +122,11 @@ def random_streams():
     return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
 
 before = random_streams()
-chosen = WandbTracker(project="dropout", mode=mode, tags=["mine"])
+chosen = WandbTracker(project="dropout", mode=mode, tags=["mine"], model=True)
+for step in (2, 4):
+    best = run.checkpoints / f"best-0000000{step}"
+    best.mkdir(parents=True, exist_ok=True)
+    (best / "tensors.safetensors").write_bytes(b"weights")
 with RunRecord(run, facts, chosen, first - 1) as record:
     for step in range(first, last + 1):
         record.log(step, {"train/batch_loss_nats": 1 / step, "lr": 0.1})
@@ -172,6 +178,19 @@ def records_below(root: Path) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def summary_of(records: list[dict]) -> dict:
+    summary: dict = {}
+    for record in records:
+        if record["type"] == "summary":
+            summary |= record["summary"].get("update", {})
+    return summary
+
+
+def curves(records: list[dict]) -> list[tuple]:
+    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    return [(item["_step"], item.get("val/loss_nats"), item["optimizer/lr"]) for item in items]
+
+
 def test_wandb_has_config_group_and_job_type(wandb_records, resumed):
     (run,) = [record["run"] for record in wandb_records if record["type"] == "run"]
     assert (run["project"], run["run_group"], run["job_type"]) == (
@@ -200,11 +219,49 @@ def test_wandb_has_the_history_without_gaps_or_doubled_steps(wandb_records, resu
     assert history[3]["samples._type"] == "table-file"
 
 
+def test_wandb_has_the_record_as_a_file_of_the_run(wandb_records, resumed):
+    (record,) = resumed[0].glob("runs/published_nano/learned/*/record.json")
+    (kept,) = resumed[0].glob("runs/published_nano/learned/*/wandb/offline-run-*/files/record.json")
+    assert kept.read_bytes() == record.read_bytes() and not kept.is_symlink()
+    files = [file for r in wandb_records if r["type"] == "files" for file in r["files"]["files"]]
+    assert files.count({"path": "record.json"}) == 2  # at the start, and at the end
+
+
+def test_wandb_has_the_best_checkpoint_where_a_run_has_it(wandb_records):
+    (model,) = [
+        r["artifact"]
+        for r in wandb_records
+        if r["type"] == "artifact" and r["artifact"]["type"] == "model"
+    ]
+    paths = [entry["path"] for entry in model["manifest"]["contents"]]
+    assert sorted(paths) == ["checkpoints/best-00000004/tensors.safetensors", "config.yaml"]
+    assert set(model["aliases"]) == {"latest", "best"}
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_sent_again_with_what_was_added(resumed, tmp_path, wandb_records):
+    shutil.copytree(resumed[0], tmp_path, dirs_exist_ok=True)
+    (run,) = tmp_path.glob("runs/published_nano/learned/*")
+    test = {"final": {"step": 8, "test/loss_nats": 4.6}, "best": {"step": 4, "test/loss_nats": 0.6}}
+    record = json.loads((run / "record.json").read_text()) | {"test": test}
+    (run / "record.json").write_text(json.dumps(record))
+    (run / "masks").mkdir()
+    (run / "masks" / "index.html").write_text("<p>masks</p>")
+    command = [sys.executable, "-m", "tracking.send", "--run", str(run), "--mode", "offline"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "wandb sync" in done.stderr, done.stderr
+    now = records_below(tmp_path)
+    assert curves(now) == curves(wandb_records)
+    summary = summary_of(now)
+    assert (summary["final/test/loss_nats"], summary["best/test/loss_nats"]) == (4.6, 0.6)
+    assert (summary["final/val/loss_nats"], summary["best/step"]) == (4.5, 4)
+    assert any("inspection/masks" in name for name in summary)
+    (kept,) = run.glob("wandb/offline-run-*/files/record.json")
+    assert json.loads(kept.read_text()) == record
+
+
 def test_wandb_has_minimum_and_last_and_the_closing_evaluations_in_its_summary(wandb_records):
-    summary: dict = {}
-    for record in wandb_records:
-        if record["type"] == "summary":
-            summary |= record["summary"].get("update", {})
+    summary = summary_of(wandb_records)
     assert summary["val/loss_nats"] == {"min": 0, "last": 4}
     assert summary["eval/above_0_9"] == {"min": 0.5, "last": 0.5}
     assert summary["val/loss_stderr"] == 1.0
