@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,6 +65,9 @@ def run_cli(main: Callable[[], object]) -> None:
             main()
     except KeyboardInterrupt:  # before or after the steps, which see to it themselves
         print("interrupted; the same command goes on or begins again", file=sys.stderr)
+        if any(thread.name == "hub-reader" for thread in threading.enumerate()):
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)  # Python's own end would abort: Arrow's thread waits in Python
         sys.exit(INTERRUPTED)
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
