@@ -126,8 +126,8 @@ class HubDataset:
                 return gated  # `datasets` drops its cause
             case errors.RepositoryNotFoundError():
                 return (
-                    "the hub has no such dataset, or only for those who may see it; look whether "
-                    f"{page} is there under another name, or {_LOG_IN}"
+                    "the hub has no such dataset, or a private one; check the name, which may "
+                    f"have changed, at {page}, or {_LOG_IN}"
                 )
             case errors.RevisionNotFoundError():
                 return (
@@ -159,13 +159,12 @@ def hub_dataset(config: DataConfig) -> HubDataset:
 
 
 def _ahead(tables: Iterator[Any]) -> Iterator[Any]:
-    """The tables, a few of them read beforehand by a thread.
+    """The tables, read by a thread, a few of them beforehand.
 
-    So the text is tokenised while more of it comes, and Ctrl-C is heard while a request waits: in
-    the main thread Arrow would hold it back until the last try. A daemon, so as not to be waited
-    for then; `cli.errors` looks for it by its name.
+    So Ctrl-C is heard while a request waits: in the main thread Arrow would hold it back until the
+    last try. A daemon, so as not to be waited for then; `cli.errors` looks for it by its name.
     """
-    read: Queue[tuple[Any, Exception | None]] = Queue(4)
+    read: Queue[tuple[Any, Exception | None]] = Queue(2)
     closed = Event()
 
     def put(table: Any, error: Exception | None = None) -> None:

@@ -76,7 +76,7 @@ def test_a_shard_that_is_cut_on_the_server_is_an_error(hub, hub_cfg):
     [
         (
             {"repo": "some/thing"},
-            "has no such dataset.*under another name, or log in with `hf auth",
+            "has no such dataset.*check the name, .*/some/thing, or log in with `hf auth",
         ),
         ({"revision": "c" * 40}, "has no commit data.revision=c{40}; they are listed at http"),
         ({"subset": "fr"}, r"'fr' not found. Available: \['en'\]; data.subset=fr and"),
