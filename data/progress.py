@@ -35,7 +35,7 @@ class TokenProgress:
         look = self._look
 
         class Bar(Progress):
-            """Looks at the corpus whenever it is drawn: counting makes no tokens to be told of."""
+            """Looks at the corpus whenever it is drawn: nothing calls `add` while it is counted."""
 
             def get_renderables(self) -> "Iterable[RenderableType]":
                 if self.tasks:

@@ -68,7 +68,7 @@ def test_max_bytes_ends_the_download(hub, hub_cfg, records):
     n_bytes = sum(len(record["text"].encode()) for record in records[:310])
     data = prepare(hub_cfg | {"max_bytes": n_bytes}, block_size=8)
     assert data.manifest.bytes == n_bytes
-    time.sleep(0.3)  # for what a thread might ask still
+    time.sleep(0.2)  # for what a thread might ask still
     first, second = list(hub.files["some/texts"].values())[1:3]
     assert len(first) < hub.shard_bytes < 2 * (len(first) + len(second))  # their ends come twice
     assert hub.asked("train-00001") and not hub.asked("train-00002")
@@ -109,7 +109,7 @@ def test_a_log_has_a_line_about_it_now_and_then(hub, hub_cfg, capfd, monkeypatch
     with TokenProgress(corpus) as bar:
         for n_bytes in (1000, 3000, 1500, 2500):
             corpus.n_bytes = n_bytes
-            time.sleep(0.3)
+            time.sleep(0.2)
         bar.add(77)
     lines = capfd.readouterr().err.splitlines()
     assert any("counting texts" in line and "3.0/4.0 kB 0 tokens" in line for line in lines)
