@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -74,6 +75,9 @@ def run_cli(main: Callable[[], object]) -> None:
             main()
     except KeyboardInterrupt:  # before or after the steps, which see to it themselves
         print("interrupted; the same command goes on or begins again", file=sys.stderr)
+        if any(thread.name == "hub-reader" for thread in threading.enumerate()):
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)  # Python's own end would abort: Arrow's thread waits in Python
         sys.exit(INTERRUPTED)
     finally:
         del os.environ["HYDRA_FULL_ERROR"]

