@@ -30,6 +30,7 @@ both raise an error. Training it further leaves the masks as they are.
 _PLAIN = """\
 A plain GPT-2: its dropouts do nothing in evaluation, and the rates in its config are 0.
 """
+_STARTED = "Training started from a GPT-2's weights, which have a licence of their own.\n"
 
 
 def model_card(run: LoadedRun, record: Mapping[str, Any], is_learned: bool) -> str:
@@ -53,8 +54,9 @@ def model_card(run: LoadedRun, record: Mapping[str, Any], is_learned: bool) -> s
         _figures(run, record),
         "## Text and licence\n",
         _text(source, licence, record),
+        _STARTED if (cfg.init_from or "").startswith("hf:") else "",
     ]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _figures(run: LoadedRun, record: Mapping[str, Any]) -> str:

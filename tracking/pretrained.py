@@ -1,5 +1,6 @@
 """GPT-2's weights from outside, as `transformers` saves them: `init_from=hf:PATH_OR_ID`."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -55,10 +56,13 @@ def _find(name: str, place: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
-        return Path(snapshot_download(place, allow_patterns=list(_FILES), local_files_only=True))
-    except LocalEntryNotFoundError:
-        _check_hub(name, place)
+    with contextlib.suppress(LocalEntryNotFoundError):
+        cached = snapshot_download(place, allow_patterns=list(_FILES), local_files_only=True)
+        if any(
+            Path(cached).glob("model*.safetensors")
+        ):  # else its config alone was asked for before
+            return Path(cached)
+    _check_hub(name, place)
     return Path(snapshot_download(place, allow_patterns=list(_FILES)))
 
 
