@@ -15,7 +15,6 @@ import logging
 from typing import TYPE_CHECKING
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cli.config import check_config, register_schema
@@ -39,69 +38,9 @@ def main(cfg: DictConfig) -> float | None:
         check_config(cfg)
         cfg.row_name = row_name(cfg)
         OmegaConf.resolve(cfg)
-        return run_job(cfg)
+        from tracking.job import run_job  # late too, and only for a config that holds
 
-
-def run_job(cfg: DictConfig) -> float | None:
-    """Begin the run that the config describes, go on with it, or find it finished.
-
-    Returns the last weights' val loss in nats, for whatever sweeper asks. Of torchrun's ranks the
-    first alone opens, writes, tracks and prints.
-    """
-    from cli.instantiate import instantiate
-    from data.prepare import prepare
-    from tracking.checkpoint import latest_checkpoint
-    from tracking.directory import open_run
-    from tracking.facts import run_facts
-    from tracking.load import read_base
-    from tracking.record import NoRecord, RunRecord
-    from tracking.report import announce, print_summary
-    from tracking.signals import StopSignals
-    from training.device import choose_machine, join_ranks
-    from training.state import TrainState, check_design
-
-    tracker = instantiate(cfg.tracker)
-    machine = choose_machine(cfg.device, cfg.dtype)
-    check_design(cfg)  # before the data: its errors are quick, preparing can be long
-    machine = join_ranks(machine, cfg.batch_size, cfg.micro_batch_size)
-    ranks, is_first = machine.ranks, machine.ranks.is_first
-    if not is_first:
-        logging.disable(logging.WARNING)
-    base = read_base(cfg)
-    identity = None if base is None else base.identity
-    data = ranks.first_alone(lambda: prepare(cfg.data, cfg.model.block_size))
-    opened = ranks.from_first(
-        lambda: open_run(
-            cfg,
-            data.fingerprint,
-            dtype=machine.dtype_name,
-            device_kind=machine.device.type,
-            base=identity,
-        )
-    )
-    with opened as run, StopSignals(says=is_first) as stop, ranks.leaving_together():
-        log.info("run directory: %s", run.path)
-        samples: list[str] = []
-        if run.status == "finished":
-            changed = f" (since then {', '.join(run.changed)} changed)" if run.changed else ""
-            log.info("this run is finished%s; fresh=true runs it anew", changed)
-        else:
-            state = TrainState.build(cfg, machine, data, base)
-            if checkpoint := latest_checkpoint(run.checkpoints, run.run_hash):
-                state.load(checkpoint)
-                log.info("going on from step %d of %d", state.progress.step, cfg.steps)
-            record: RunRecord | NoRecord = NoRecord()
-            if is_first:
-                facts = run_facts(state, identity, HydraConfig.get().overrides.task)
-                announce(state, facts)
-                record = RunRecord(run, facts, tracker, state.progress.step)
-            with record:
-                samples = train(state, run, record, stop)
-        if not is_first:
-            return None
-        finished = run.read_record()
-        print_summary(run, finished, samples)
-    return float(finished["metrics"]["val/loss_nats"])
+        return run_job(cfg, train)
 
 
 def train(
@@ -141,6 +80,9 @@ def train(
                     check_evaluation(step, losses)
                     metrics |= losses
                     bar.show(step, metrics)
+                    if step < cfg.steps:  # the closing ones follow
+                        record.log_masks(step, validation_masks(state))
+                        record.log_samples(step, sample_text(state, n_samples=1, n_tokens=40))
                     if progress.is_best(losses["val/loss_nats"]):
                         save("best")
             if due(step, cfg.log_every) or "val/loss_nats" in metrics:

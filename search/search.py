@@ -97,7 +97,7 @@ class Search(Sweep):
         log = self.report.folder / "logs" / f"trial{number}-seed{seed}.log"
         job = Job(number, title, [sys.executable, str(TRAIN), *overrides], log)
         self.attempts[job] = attempt
-        self.waiting.appendleft(job)
+        self.waiting.append(job)
 
     def _collect(self) -> None:
         for job in self.running:

@@ -101,6 +101,7 @@ def test_a_signal_to_any_rank_saves_once_and_another_number_of_ranks_goes_on(nur
     assert [start["device"]["ranks"] for start in starts] == [2, 1]
 
 
+@slow
 def test_a_rank_that_is_killed_ends_the_other_and_its_run_goes_on(nursery, tmp_path):
     nursery.run(tmp_path / "one")
     ranks = nursery.start_ranks(2, tmp_path / "two")
