@@ -154,6 +154,7 @@ def test_progress_learns_the_pace(monkeypatch, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_quick_look_leaves_the_results_alone(in_process, monkeypatch, tmp_path):
     monkeypatch.setattr(cpu, "SCALES", {"tiny": TINY})
     monkeypatch.setattr(cpu, "BARS", {"tiny": 1.5})
