@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 SCALE ?= nano
+# The table that compare and table make: published, adapters, rivals.
+TABLE ?= published
 # Processes at a time, of the tests and of compare; each computes on its share of the cores.
 WORKERS ?= 2
 
@@ -18,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 help:
 	@echo 'make demo     three small runs, one picture, one sentence: a few minutes on two cores'
 	@echo 'make train    train the default: scale=nano dropout=learned'
-	@echo 'make compare  every row of the comparison (SCALE=nano) beside the committed runs; goes on where it stopped'
+	@echo 'make compare  every row of a table (TABLE=published SCALE=nano) beside the committed runs; goes on where it stopped'
 	@echo 'make table    the committed table again, from its records'
 	@echo 'make test     the tests; make soak: the long ones'
 	@echo 'make check    format, lint, types, the import contract and the tests'
@@ -40,11 +42,11 @@ train: venv
 	$(BIN)/python train.py $(ARGS)
 
 compare: venv
-	$(BIN)/python train.py table=published scale=$(SCALE) hydra.launcher.workers=$(WORKERS) $(ARGS)
-	$(BIN)/python -m experiments.compare published_$(SCALE)
+	$(BIN)/python train.py table=$(TABLE) scale=$(SCALE) hydra.launcher.workers=$(WORKERS) $(ARGS)
+	$(BIN)/python -m experiments.compare $(TABLE)_$(SCALE)
 
 table: venv
-	$(BIN)/python -m experiments.table published_$(SCALE)
+	$(BIN)/python -m experiments.table $(TABLE)_$(SCALE)
 
 test: venv
 	$(PYTEST) $(ARGS)
