@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from common.errors import MISTAKEN, UserError
 from common.files import explained
 from experiments.door import read_json
-from experiments.formats import duration
 from experiments.spec import RESULTS, RUNS, load_spec, table_names
 
 if TYPE_CHECKING:
@@ -121,12 +120,12 @@ def answer(make: Callable[[], int]) -> int:
 def print_list() -> int:
     """Print the tables that there are, and what the committed runs of each took."""
     for name in table_names():
-        print(f"{name:20}  {_cost(name):28}  {load_spec(name).title}")
+        print(f"{name:20}  {_cost(name):18}  {load_spec(name).title}")
     return 0
 
 
 def _cost(name: str) -> str:
-    """`40 runs, 2 h 07 min`, of one process each; by the plain records, to answer at once."""
+    """`40 runs, 2.1 h`, of one process each; by the plain records, to answer at once."""
     records = [read_json(path) for path in (RESULTS / "runs" / name).glob("*/seed*.json")]
     times = [r["time_s"] for r in records if isinstance(r.get("time_s"), float)]
-    return f"{len(times)} runs, {duration(sum(times))}" if times else "no committed runs"
+    return f"{len(times)} runs, {sum(times) / 3600:.1f} h" if times else "no committed runs"
