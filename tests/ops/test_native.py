@@ -38,6 +38,7 @@ def test_compiled_once_into_the_cache_and_nothing_left_beside_it(fresh):
     assert {file.name: file.stat().st_mtime_ns for file in fresh.iterdir()} == times
 
 
+@pytest.mark.slow
 @has_compiler
 def test_two_processes_compile_at_once(fresh):
     command = [sys.executable, "-c", "from ops import native; assert native.library()"]

@@ -54,7 +54,7 @@ def test_sigkill_in_the_midst_of_writing(trial: Trial, nth: int) -> None:
     ("phase", "nth", "name"),
     [
         ("step", 5, "SIGTERM"),
-        ("step", 5, "SIGUSR2"),
+        pytest.param("step", 5, "SIGUSR2", marks=slow),
         pytest.param("step", 7, "SIGUSR1", marks=slow),
         pytest.param("evaluation", 1, "SIGINT", marks=slow),
         pytest.param("saving", 2, "SIGTERM", marks=slow),

@@ -279,6 +279,7 @@ def test_wandb_is_told_the_time_of_the_whole_run(wandb_records, resumed):
     assert told == json.loads(path.read_text())["metrics"]["time_s"]
 
 
+@pytest.mark.slow
 def test_the_names_of_the_environment_win(tmp_path):
     own = {"NAME": "mine", "TAGS": "a,b", "RUN_GROUP": "ours", "JOB_TYPE": "a job"}
     code, said = session(tmp_path, "offline", 1, 8, **{f"WANDB_{k}": v for k, v in own.items()})
