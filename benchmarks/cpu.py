@@ -1,12 +1,12 @@
 """This project's training beside a plain implementation, on a CPU.
 
-    python -m benchmarks                  # all of it, half an hour, mostly compiling plain's model
+    python -m benchmarks                  # all of it, an hour, mostly compiling plain's model
     python -m benchmarks --quick          # a look: eager modes, few steps, no memory; nothing written
-    python -m benchmarks --only speed
+    python -m benchmarks --only nano --only start
 
-Prints the tables and writes benchmarks/results/cpu.json; on stderr it says what it does and how long
-that will take. Ratios are taken in one run and in turns; absolute figures hold for this machine under
-its load.
+Prints the tables and writes benchmarks/results/cpu.json, part by part; on stderr it says what it does
+and how long that will take. Ratios are taken in one run and in turns; absolute figures hold for this
+machine under its load.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,11 @@ from benchmarks.measure import (
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
 SCALES = {
-    "published, 8 windows of 200": ("scale=published", "batch_size=8", "micro_batch_size=8"),
-    "nano as shipped": ("scale=nano",),
+    "published": ("scale=published", "batch_size=8", "micro_batch_size=8"),
+    "nano": ("scale=nano",),
 }
-BARS = {"published, 8 windows of 200": 3.0, "nano as shipped": 2.5}
+WORK = {"published": "published, 8 windows of 200", "nano": "nano as shipped"}
+BARS = {"published": 3.0, "nano": 2.5}
 STANDARD_BAR, LEARNED_BAR, MEMORY_BAR = 1.05, 1.10, 0.25
 # Plain has nn.Dropout where `standard` has its own: embeddings, attention, both branches' outputs.
 DROPOUTS = ("none", "standard", "learned")
@@ -52,35 +55,37 @@ SPEED_HEADER = [
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a look: eager modes alone, few steps")
-    parser.add_argument("--only", choices=("speed", "memory", "start", "data"), action="append")
+    parser.add_argument("--only", choices=(*SCALES, "memory", "start", "data"), action="append")
     parser.add_argument("--corpus", help="a file of articles for the data part; else the sample")
     parser.add_argument("--out", type=Path, help="else results/cpu.json, and nowhere with --quick")
     options = parser.parse_args(arguments)
     out = options.out or (None if options.quick else RESULTS)
-    expected = {"speed": speed_s(options.quick), "memory": MEMORY_S, "start": 60.0, "data": 30.0}
+    expected = {scale: speed_s(options.quick) for scale in SCALES}
+    expected |= {"memory": MEMORY_S, "start": 60.0, "data": 30.0}
     chosen = options.only or [name for name in expected if not (options.quick and name == "memory")]
     progress = Progress(sum(expected[name] for name in chosen))
-    parts = {
-        "speed": lambda: speed(options.quick, progress),
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        **{scale: partial(speed, scale, options.quick, progress) for scale in SCALES},
         "memory": lambda: memory(progress),
         "start": start_up.measure,
         "data": lambda: preparation.measure(options.corpus),
     }
-    report: dict[str, Any] = {"machine": machine("cpu")}
+    report: dict[str, Any] = {}
     if out is not None and out.exists():  # a part measured alone leaves the others as they were
-        report = json.loads(out.read_text()) | report
+        known = json.loads(out.read_text())
+        report = {name: known[name] for name in parts if name in known}
     for name in chosen:
         if name in SAYS:
             progress.begin(SAYS[name], expected[name])
-        report[name] = parts[name]()
+        report[name] = {"machine": machine("cpu"), **parts[name]()}
         print(report[name]["table"] + "\n", flush=True)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=1) + "\n")
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def speed(quick: bool, progress: Progress) -> dict[str, Any]:
-    """Steps of ours and of plain's fastest settings, every dropout, in turns.
+def speed(scale: str, quick: bool, progress: Progress) -> dict[str, Any]:
+    """Steps of ours and of plain's fastest settings at a scale, every dropout, in turns.
 
     Plain runs as one writes it; and again with this project's setting of the C library's allocator,
     which leaves the difference that the training code itself makes. Ours runs as it does, and again
@@ -88,23 +93,22 @@ def speed(quick: bool, progress: Progress) -> dict[str, Any]:
     """
     progress.begin("the machine's matrix products", PEAKS_S)
     peaks = {dtype: matrix_peak("cpu", dtype) for dtype in DTYPES}
-    rounds = 3 if quick else 15
+    rounds, work, overrides = 3 if quick else 15, WORK[scale], SCALES[scale]
     rows, results = [], []
-    for scale, overrides in SCALES.items():
-        for dropout in DROPOUTS:
-            own, name = (*overrides, f"dropout={dropout}"), f"{scale}, {dropout}"
-            rivals = [fastest(own, quick, keeps, name, progress) for keeps in (False, True)]
-            specs = [Spec("ours", own), Spec("ours", own, kernels=False), *rivals]
-            progress.begin(f"{name}: ours and plain's fastest in turns", RACE_S)
-            ours, uncompiled, plain, keeping = race(specs, rounds, steps=2)
-            results += [ours, uncompiled, plain, keeping]
-            cells = compared(ours, uncompiled, plain, keeping, peaks)
-            rows.append([scale, dropout, *cells, f"{BARS[scale]:.2f}"])
-        progress.begin(f"{scale}: ours with {', '.join(DROPOUTS)} in turns", RACE_S)
-        specs = [Spec("ours", (*overrides, f"dropout={dropout}")) for dropout in DROPOUTS]
-        none, standard, learned = race(specs, rounds, steps=2)
-        rows.append([scale, "standard / none", *time_ratio(standard, none)])
-        rows.append([scale, "learned / none", *ratio_by_flops(learned, none)])
+    for dropout in DROPOUTS:
+        own, name = (*overrides, f"dropout={dropout}"), f"{work}, {dropout}"
+        rivals = [fastest(own, quick, keeps, name, progress) for keeps in (False, True)]
+        specs = [Spec("ours", own), Spec("ours", own, kernels=False), *rivals]
+        progress.begin(f"{name}: ours and plain's fastest in turns", RACE_S)
+        ours, uncompiled, plain, keeping = race(specs, rounds, steps=2)
+        results += [ours, uncompiled, plain, keeping]
+        cells = compared(ours, uncompiled, plain, keeping, peaks)
+        rows.append([work, dropout, *cells, f"{BARS[scale]:.2f}"])
+    progress.begin(f"{work}: ours with {', '.join(DROPOUTS)} in turns", RACE_S)
+    specs = [Spec("ours", (*overrides, f"dropout={dropout}")) for dropout in DROPOUTS]
+    none, standard, learned = race(specs, rounds, steps=2)
+    rows.append([work, "standard / none", *time_ratio(standard, none)])
+    rows.append([work, "learned / none", *ratio_by_flops(learned, none)])
     table = markdown(SPEED_HEADER, rows)
     note = "\nours and plain in tokens/s; peak: ours, of the measured matrix product in its dtype"
     return {
@@ -115,9 +119,9 @@ def speed(quick: bool, progress: Progress) -> dict[str, Any]:
 
 
 def speed_s(quick: bool) -> float:
-    """A guess at the seconds of `speed`."""
+    """A guess at the seconds of `speed`, for one scale."""
     alone = 2 * sum(expected_s(spec) for spec in plain_settings((), quick, keeps_memory=False))
-    return PEAKS_S + len(SCALES) * (len(DROPOUTS) * (alone + RACE_S) + RACE_S)
+    return PEAKS_S + len(DROPOUTS) * (alone + RACE_S) + RACE_S
 
 
 def fastest(

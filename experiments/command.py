@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import MISTAKEN, UserError
 from common.files import explained
+from common.wandb_places import PROJECT
 from experiments.door import read_json
 from experiments.spec import RESULTS, RUNS, load_spec, table_names
 
@@ -16,11 +17,9 @@ if TYPE_CHECKING:
     from experiments.records import Record
     from experiments.runs import Table
 
-PROJECT = "learned-dropout-gpt"  # on W&B, as configs/tracker/wandb.yaml has it
 
-
-def parser(prog: str, made: str) -> argparse.ArgumentParser:
-    """Options that choose a table and its runs."""
+def parser(prog: str, made: str, *, writes: bool = True) -> argparse.ArgumentParser:
+    """Options that choose a table and its runs and, where it `writes`, the place for what is made."""
     names = ", ".join(table_names())
     options = argparse.ArgumentParser(
         prog=f"python -m experiments.{prog}", description=f"Make {made} from records of runs."
@@ -35,9 +34,10 @@ def parser(prog: str, made: str) -> argparse.ArgumentParser:
         "--add", type=Path, metavar="DIR", action="append", default=[],
         help="the folder of one more row, runs/TABLE/ROW, to set beside the table's; again for more",
     )  # fmt: skip
-    options.add_argument(
-        "--out", type=Path, help="where to write (results/; with --runs, --add or --source runs/)"
-    )
+    if writes:
+        options.add_argument(
+            "--out", type=Path, help="where to write (results/; with --runs, --add, --source runs/)"
+        )
     options.add_argument(
         "--source", nargs="+", metavar=("wandb", "DIR"),
         help="`--source wandb`: the runs of a W&B project; `--source offline DIR`: W&B's offline "

@@ -3,16 +3,16 @@
 A run's record is its file `record.json`, which the tracker keeps there (`tracking/wandb.py`).
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common.errors import UserError
-from common.wandb_key import has_wandb_key
+from common.wandb_places import RECORD, has_wandb_key
 from experiments.door import MAX_RECORD_BYTES, as_name
 from experiments.records import Record, read_lone_record
 
-RECORD = "record.json"
 TIMEOUT_S = 30
 
 
@@ -52,7 +52,14 @@ def _download(
     try:
         api = wandb.Api(timeout=TIMEOUT_S)
         for run in api.runs(path, filters={"config.table_name": table}, order="+created_at"):
-            for file in run.files(names=[RECORD]):
+            files = list(run.files(names=[RECORD]))
+            if not files:
+                print(
+                    f"warning: run {run.id} has no {RECORD} and is left out: send it again with "
+                    "`python -m tracking.send --run DIR`",
+                    file=sys.stderr,
+                )
+            for file in files:
                 if file.size > MAX_RECORD_BYTES:
                     raise UserError(
                         f"{RECORD} of run {run.id} has {file.size:,} bytes, and a record has at "

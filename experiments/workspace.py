@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import matplotlib
 
     matplotlib.use("agg")
-    options = parser("workspace", "a workspace and a report on W&B")
+    options = parser("workspace", "a workspace and a report on W&B", writes=False)
     arguments = options.parse_args(argv)
 
     def make() -> int:

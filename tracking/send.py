@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from cli.errors import run_cli
+from common.wandb_places import PROJECT
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, nargs="+", type=Path, metavar="DIR")
-    parser.add_argument("--project", default="learned-dropout-gpt")
+    parser.add_argument("--project", default=PROJECT)
     parser.add_argument("--entity", help="a W&B team (default: your own)")
     parser.add_argument("--mode", choices=("auto", "online", "offline"), default="auto")
     args = parser.parse_args()

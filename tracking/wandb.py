@@ -11,7 +11,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import write_atomically
-from common.wandb_key import has_wandb_key
+from common.wandb_places import RECORD, has_wandb_key
 from tracking.trackers import (
     FINISH_TIMEOUT_S,
     START_TIMEOUT_S,
@@ -23,8 +23,6 @@ from tracking.trackers import (
 )
 
 logger = logging.getLogger(__name__)
-
-RECORD = "record.json"
 
 
 class WandbTracker:
@@ -150,7 +148,7 @@ def _wandb_settings() -> Any:
 def _keep_record(session: Any, directory: Path) -> None:
     """The run's record as a file of the run, where `experiments.table --source` finds it."""
     kept = Path(session.dir) / RECORD
-    if (directory / RECORD).exists():
+    if (directory / RECORD).exists() and not session.disabled:
         write_atomically(kept, (directory / RECORD).read_text(encoding="utf-8"))
         session.save(kept, base_path=session.dir, policy="now", glob=False)
 

@@ -9,7 +9,8 @@ import pytest
 import wandb
 import yaml
 
-from experiments import command, sources
+from common.wandb_places import PROJECT
+from experiments import sources
 from experiments.table import main
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,7 @@ def offline(folder: Path, name: str, record: str) -> None:
 def test_a_table_from_elsewhere_has_its_place_under_runs(tmp_path, small_table, service, capsys):
     assert main([small_table, "--source", "wandb"]) == 0
     assert capsys.readouterr().out.endswith("\nruns/tables/small_case.md\n")
-    assert service.asked[0][0] == command.PROJECT
+    assert service.asked[0][0] == PROJECT
 
 
 def test_two_runs_of_a_row_and_seed_are_named(small_table, service, capsys):
@@ -121,6 +122,13 @@ def test_another_source_is_refused(small_table, capsys, given):
     assert "--source must be `wandb`, or `offline DIR`" in capsys.readouterr().err
 
 
+def test_a_run_without_a_record_is_left_out_and_named(small_table, service, monkeypatch, capsys):
+    runs = [*service.runs("", {}, ""), SimpleNamespace(id="bare", files=lambda names: [])]
+    monkeypatch.setattr(service, "runs", lambda *_, **__: runs)
+    assert page(small_table, "--source", "wandb") == page(small_table)
+    assert "warning: run bare has no record.json and is left out" in capsys.readouterr().err
+
+
 def test_a_service_that_fails_is_one_line(small_table, service, monkeypatch, capsys):
     def refuse(*_, **__):
         raise wandb.errors.CommError("no such project")
@@ -138,4 +146,4 @@ def test_a_file_that_is_no_record_is_not_downloaded(small_table, service, monkey
 
 def test_the_project_is_the_trackers(small_table):
     config = yaml.safe_load((ROOT / "configs" / "tracker" / "wandb.yaml").read_text())
-    assert config["project"] == command.PROJECT
+    assert config["project"] == PROJECT

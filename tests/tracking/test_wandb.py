@@ -14,8 +14,9 @@ import pytest
 import wandb
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
-from common.wandb_key import has_wandb_key
+from common.wandb_places import has_wandb_key
 from tracking.lines import read_lines
+from tracking.trackers import Event, TrackedRun
 from tracking.wandb import WandbTracker
 
 SECRETS = {
@@ -96,6 +97,15 @@ def test_wandb_is_not_imported_where_no_netrc_could_be_read(tmp_path):
     make = "tracking.wandb.WandbTracker(project='p')"
     command = f"import sys, tracking.wandb; {make}; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command]).returncode == 0
+
+
+def test_a_disabled_wandb_is_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    (tmp_path / "record.json").write_text("{}")
+    run = TrackedRun("id", tmp_path, {}, "table", "row", "name")
+    WandbTracker(project="p").track(run, [Event(1, {"val/loss_nats": 1.0})])
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
 # W&B for real, in a process of its own: a run that is killed, goes on, and finishes, its random

@@ -1,9 +1,12 @@
-"""Where W&B looks for a key of its own: whether it will find one."""
+"""Where things are on W&B: our project, a run's record, and a person's key."""
 
 import netrc
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
+
+PROJECT = "learned-dropout-gpt"  # as configs/tracker/wandb.yaml has it
+RECORD = "record.json"  # a file of each run
 
 
 def has_wandb_key() -> bool:
