@@ -124,7 +124,11 @@ def test_a_run_by_the_command_line_and_its_resumption(tmp_path):
 
 
 def test_several_rows_of_a_sweep_on_one_gpu(tmp_path):
-    sweep = ("-m", f"hydra.sweep.dir={tmp_path / 'logs'}", "hydra.launcher.workers=3")
+    sweep = (
+        "hydra.mode=MULTIRUN",
+        f"hydra.sweep.dir={tmp_path / 'logs'}",
+        "hydra.launcher.workers=3",
+    )
     done = train(
         *sweep, "steps=6", "dropout=none,standard,learned", f"runs_dir={tmp_path / 'runs'}"
     )
