@@ -62,6 +62,7 @@ check: lint test
 soak: venv
 	$(PYTEST) -m 'slow or soak' --timeout 3600
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --write results/soak.md $(ARGS)
+	$(BIN)/python -m tests.soak --hostile --write results/hostile.md
 
 bench: venv
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -2,11 +2,13 @@
 
     python evaluate.py --run DIR [--split train]
     python evaluate.py --run DIR... --split test --record
+    python evaluate.py --run ROW/seed* --ensemble [--split test] [--record]
     python evaluate.py --run DIR --tasks FILE.yaml     # lm-evaluation-harness, docs/huggingface.md
 
 The test split is held out: no choice in this repository is made on it. `--record` reads it once, for
 the last and the best checkpoint of a finished run, and keeps the result in the run's record, where
-tables find it, and shows it to the run's tracker; asked again, it prints what is kept.
+tables find it, and shows it to the run's tracker; asked again, it prints what is kept. `--ensemble`
+averages the probabilities of all the runs; with `--record`, for the records of one row's runs.
 """
 
 from __future__ import annotations
@@ -46,11 +48,21 @@ def main() -> None:
         "--record", action="store_true", help="read the test split once, for the run's record"
     )
     parser.add_argument(
+        "--ensemble", action="store_true", help="of the runs' averaged probabilities"
+    )
+    parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="score tasks of lm-evaluation-harness instead"
     )
     args = parser.parse_args()
-    if args.record and not _is_plain_test(args):
-        parser.error("--record goes with --split test and --run alone, so that all runs are alike")
+    if args.ensemble and not _is_plain(args):
+        parser.error("--ensemble goes with --run, --split, --device and --record alone")
+    if args.record and not (_is_plain(args) and args.device == "auto" and _may_record(args)):
+        parser.error(
+            "--record goes with --split test and --run alone, or with --ensemble, --split val or "
+            "test and --run, so that all runs are alike"
+        )
+    if args.ensemble:
+        return print(json.dumps(join(args), indent=1))
     answer = read_test if args.record else score_tasks if args.tasks else evaluate
     for directory in args.run:
         print(json.dumps({"run": directory, **answer(Path(directory), args)}, indent=1))
@@ -63,9 +75,24 @@ def positive(text: str) -> int:
     return number
 
 
-def _is_plain_test(args: argparse.Namespace) -> bool:
-    options = (args.windows, args.checkpoint, args.device, args.attention_dropout, args.tasks)
-    return args.split == "test" and options == (None, "last", "auto", False, None)
+def _is_plain(args: argparse.Namespace) -> bool:
+    options = (args.windows, args.checkpoint, args.attention_dropout, args.tasks)
+    return options == (None, "last", False, None)
+
+
+def _may_record(args: argparse.Namespace) -> bool:
+    return args.split == "test" or (args.ensemble and args.split == "val")
+
+
+def join(args: argparse.Namespace) -> dict[str, Any]:
+    """The ensemble of the runs, by the last, the best and the averaged weights."""
+    from tracking.ensemble import evaluate_ensemble, record_ensemble
+
+    runs = [Path(directory) for directory in args.run]
+    if args.record:
+        return {"runs": args.run, **record_ensemble(runs, args.split)}
+    found = evaluate_ensemble(runs, args.split, args.device)
+    return {"runs": args.run, "split": args.split, **found}
 
 
 def evaluate(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -116,20 +143,18 @@ def read_test(directory: Path, _: argparse.Namespace) -> dict[str, Any]:
     """
     from tracking.directory import open_finished
     from tracking.load import load_run
-    from tracking.record import add_test
+    from tracking.record import add_to_record
     from tracking.show import show_to_its_own
 
     with open_finished(directory) as opened:
         record = opened.read_record()
         if "test" not in record:
             kind = record["device"]["kind"]
-            add_test(
-                opened,
-                {
-                    name: measure(load_run(directory, checkpoint, kind), "test")
-                    for name, checkpoint in KEPT.items()
-                },
-            )
+            test = {
+                name: measure(load_run(directory, checkpoint, kind), "test")
+                for name, checkpoint in KEPT.items()
+            }
+            add_to_record(opened, test=test)
             show_to_its_own(opened)
         return dict(opened.read_record()["test"])
 

@@ -11,14 +11,20 @@ from experiments.statistics import ALPHA, MIN_SEEDS
 OUTCOMES = {
     "val": "final val loss",
     "best_val": "best val loss",
+    "val_ema": "val loss of the averaged weights",
     "test": "final test loss",
     "best_test": "test loss of the best checkpoint",
+    "test_ema": "test loss of the averaged weights",
 }
-CHOSEN_BY = {"test": "val", "best_test": "best_val"}  # no choice is made on the test split
+CHOSEN_BY = {
+    "test": "val",
+    "best_test": "best_val",
+    "test_ema": "val_ema",
+}  # no choice is made on the test split
 
 
 def differences(table: Table, metrics: Iterable[str] = OUTCOMES) -> str:
-    """Every comparison of the table, in the final and the best loss, of val and then of test."""
+    """Every comparison of the table, by the last, the best and the averaged weights, val, then test."""
     text = (
         "Row minus the other, seed by seed: below zero, the row is better. Rows of one seed share "
         "batches and, where shapes agree, initial weights; all share the windows. Intervals are "

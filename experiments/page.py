@@ -5,6 +5,7 @@ from tabulate import tabulate
 from experiments import sections
 from experiments.cost import cost, unfinished
 from experiments.differences import differences
+from experiments.ensembles import ensembles
 from experiments.formats import NOTHING, bounds, loss, signed
 from experiments.heading import head
 from experiments.reproduction import beside_published, reproduction
@@ -21,6 +22,7 @@ def render(table: Table, command: str) -> str:
         sections.best_loss(table),
         sections.test_loss(table),
         differences(table) if table.spec.comparisons else "",
+        ensembles(table),
         sections.certainty(table),
         beside_published(table),
         cost(table),

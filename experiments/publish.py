@@ -31,6 +31,7 @@ FREE_GROUPS = ("tracker", "hydra")
 TABLES = RESULTS.parent / "configs" / "table"
 # Keys that hold paths: of no meaning elsewhere, and nobody else's business.
 PATHS = frozenset({"runs_dir", "results_dir", "init_from", "data.cache_dir", "data.paths"})
+LATER = ("test", "ensemble")  # parts that `evaluate.py --record` adds
 PLACES = frozenset({"data.paths"})  # a path on one machine: the text is held by its hash
 
 
@@ -66,7 +67,7 @@ def publish(
         path = target / record.row / f"seed{record.seed}.json"
         with explained(path, "--out DIR"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = without_places(_with_test(record, old))
+            content = without_places(_with_later_parts(record, old))
             write_atomically(path, to_json(content, indent=1) + "\n")
         written.append(path)
     return written, refused
@@ -182,11 +183,13 @@ def without_places(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "config": config, "overrides": overrides}
 
 
-def _with_test(new: Finished, old: Record | None) -> Mapping[str, Any]:
-    """The new record; with the old one's test split, where it is of the same weights."""
-    if new.test is None and isinstance(old, Finished) and _equal_weights(old, new):
-        return {**new.content, "test": old.content.get("test")}
-    return new.content
+def _with_later_parts(new: Finished, old: Record | None) -> Mapping[str, Any]:
+    """The new record; with what was measured later of the old one, where its weights are the same."""
+    if not isinstance(old, Finished) or not _equal_weights(old, new):
+        return new.content
+    known, there = new.content, old.content
+    kept = {p: there[p] for p in LATER if known.get(p) is None and there.get(p) is not None}
+    return {**known, **kept}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,6 +31,7 @@ METRICS = {
     "test_stderr": "test.final.stderr",
     "test_bits_per_byte": "test.final.bits_per_byte",
     "best_test": "test.best.loss",
+    "test_ema": "test.final.ema",
     "parameters": "parameters",
     "trainable": "parameters_trainable",
     "flops_per_token": "flops_per_token",
@@ -138,6 +139,7 @@ class Held(Part):
     """One model's loss on the held-out split."""
 
     loss: Number | None = Field(None, alias="test/loss_nats")
+    ema: Number | None = Field(None, alias="test/ema_loss_nats")
     stderr: Number | None = Field(None, alias="test/loss_stderr")
     bits_per_byte: Number | None = Field(None, alias="test/bits_per_byte")
 
@@ -147,6 +149,29 @@ class Test(Part):
 
     final: Held
     best: Held | None = None
+
+
+class Joint(Part):
+    """The loss of an ensemble that this run is in, and its loss without this run."""
+
+    loss: Number = Field(alias="loss_nats")
+    without: Number = Field(alias="without_nats")
+
+
+class Joints(Part):
+    """The ensembles of one split: of the last, the best and the averaged weights."""
+
+    final: Joint
+    best: Joint
+    ema: Joint | None = None
+
+
+class Ensemble(Part):
+    """A row's runs with their probabilities averaged; `members` are their hashes by seed."""
+
+    members: dict[str, str]
+    val: Joints | None = None
+    test: Joints | None = None
 
 
 class Point(Part):
@@ -198,6 +223,7 @@ class Finished(Record):
     curve: list[Point]
     missing_evaluations: list[Count] = Field(default_factory=list)
     test: Test | None = None
+    ensemble: Ensemble | None = None
     finished: str | None = None
 
     def metric(self, name: str) -> float | None:

@@ -100,6 +100,22 @@ def unpaired_difference(
     return Interval(difference, difference - half, difference + half, sd, freedom + 2), p
 
 
+def jackknife(whole: float, without: Sequence[float], level: float = LEVEL) -> Interval:
+    """Interval of a figure that all n seeds make together, from what it is without each of them.
+
+    Its standard error is sqrt((n - 1) / n sum (w_i - mean w)^2) (Tukey's jackknife), and the interval
+    whole +- t(level, n - 1) times that; `sd` is the standard error times sqrt(n), and no interval
+    is there below MIN_SEEDS.
+    """
+    n = len(without)
+    if n < MIN_SEEDS:
+        return Interval(whole, None, None, None, n)
+    mean = math.fsum(without) / n
+    error = math.sqrt((n - 1) / n * math.fsum((value - mean) ** 2 for value in without))
+    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * error
+    return Interval(whole, whole - half, whole + half, error * math.sqrt(n), n)
+
+
 def _paired_p(difference: Interval) -> float | None:
     if difference.n < MIN_SEEDS or difference.sd is None:
         return None

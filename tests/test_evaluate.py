@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import evaluate
 from experiments.records import read_record
+from tracking.load import load_run
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -35,10 +37,14 @@ finally:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run, as `train.py` leaves it."""
     folder = tmp_path_factory.mktemp("evaluate")
-    places = (f"runs_dir={folder / 'runs'}",)
+    train(folder)
+    return folder
+
+
+def train(folder: Path, *arguments: str) -> None:
+    places = (f"runs_dir={folder / 'runs'}", *arguments)
     command = [sys.executable, "-c", TRAIN, str(folder / "used.json"), *TINY, *places]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,56 @@ def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(run, monkey
 
     monkeypatch.setattr("training.evaluate.evaluate_split", None)  # whoever calls it fails
     assert ask(monkeypatch, capsys, *record) == first
+
+
+@pytest.fixture(scope="module")
+def row(folder: Path, run: Path) -> list[Path]:
+    """Three runs of a row, of as many seeds."""
+    train(folder, "seed=2")
+    train(folder, "seed=3")
+    return sorted(run.parent.glob("seed*"))
+
+
+def test_an_ensemble_averages_probabilities(row, monkeypatch, capsys):
+    """Against plain logits: the mean over runs of the probability of each next token."""
+    answer = ask(monkeypatch, capsys, "--run", *row, "--ensemble")
+    probabilities = []
+    for directory in row:
+        loaded = load_run(directory, "last", "cpu")
+        size = loaded.cfg.model.block_size
+        starts = loaded.batches["val"].disjoint_starts(8).cpu()
+        text = torch.as_tensor(loaded.data.tokens("val").astype("int64"))
+        windows = torch.stack([text[start : start + size + 1] for start in starts])
+        with torch.no_grad():
+            logits = loaded.model(windows[:, :-1]).hidden @ loaded.model.head_weight.T
+        chosen = logits.double().softmax(-1).gather(-1, windows[:, 1:, None])
+        probabilities.append(chosen)
+    expected = -torch.stack(probabilities).mean(0).log().mean().item()
+    assert answer["final"]["loss_nats"] == pytest.approx(expected, abs=1e-4)
+    members = answer["final"]["members_nats"]
+    assert answer["final"]["loss_nats"] < sum(members) / len(members)  # by Jensen's inequality
+    assert {"final", "best"} == answer.keys() - {"runs", "split"}
+
+
+def test_an_ensembles_losses_are_kept_in_each_record(row, monkeypatch, capsys):
+    first = ask(monkeypatch, capsys, "--run", *row[:2], "--ensemble", "--record")
+    told = ask(monkeypatch, capsys, "--run", *row, "--ensemble", "--record")
+    ask(monkeypatch, capsys, "--run", *row, "--ensemble", "--split", "test", "--record")
+    for directory in row:
+        kept = read_record(directory / "record.json", Path(row[0].parent.name, directory.name, "r"))
+        assert kept.ensemble.members == told["members"]
+        assert kept.ensemble.val.final.loss == told["val"]["final"]
+        assert kept.ensemble.test.best.loss > 0
+    # without the third run it is the ensemble of the first two, which was made before
+    assert kept.ensemble.val.final.without == first["val"]["final"]
+
+
+@pytest.mark.parametrize("how_many", [1, 2])
+def test_no_ensemble_of_one_run(row, how_many, monkeypatch, capsys):
+    twice = [row[0]] * how_many
+    said = "must be of one row's runs" if how_many == 2 else "must have at least two"
+    with pytest.raises(ValueError, match=said):
+        ask(monkeypatch, capsys, "--run", *twice, "--ensemble", *["--record"] * (how_many == 2))
 
 
 def test_only_the_code_that_trained_a_run_adds_to_its_record(run, monkeypatch, capsys):

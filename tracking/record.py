@@ -234,9 +234,9 @@ def _logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def add_test(run: RunDirectory, test: Mapping[str, Any]) -> None:
-    """Put what the held-out split said into the record of a finished run."""
-    record = run.read_record() | {"test": dict(test)}
+def add_to_record(run: RunDirectory, **parts: Mapping[str, Any]) -> None:
+    """Put what was measured later into the record of a finished run: `test`, `ensemble`."""
+    record = run.read_record() | {name: dict(part) for name, part in parts.items()}
     with explained(run.path):
         write_atomically(run.path / "record.json", to_json(record, indent=1) + "\n")
 

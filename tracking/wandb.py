@@ -24,6 +24,10 @@ from tracking.trackers import (
 
 logger = logging.getLogger(__name__)
 
+PROMPT = (
+    "(end of text)"  # a run's samples begin from nothing else: a line break where there is none
+)
+
 
 class WandbTracker:
     """Weights & Biases, with a table as group and a row as job type.
@@ -183,7 +187,8 @@ def _to_wandb(value: Value, step: int) -> Any:
         return wandb.Histogram(np_histogram=(np.asarray(value.counts), edges))
     if isinstance(value, float | int):
         return value
-    return wandb.Table(columns=["step", "sample"], data=[[step, text] for text in value])
+    samples: list[Iterable[Any]] = [[step, PROMPT, text] for text in value]
+    return wandb.Table(columns=["step", "prompt", "sample"], data=samples)
 
 
 def _remove_superseded(directory: Path, current: Path) -> None:

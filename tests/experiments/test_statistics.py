@@ -12,6 +12,7 @@ from experiments.statistics import (
     Interval,
     PairedDifference,
     holm,
+    jackknife,
     mean_interval,
     paired_difference,
     reading,
@@ -39,6 +40,18 @@ def test_intervals_are_those_of_scipy(values):
         error = np.std(values, ddof=1) / math.sqrt(len(values))
         low, high = stats.t.interval(LEVEL, len(values) - 1, np.mean(values), error)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 10), min_size=3, max_size=8))
+def test_of_a_mean_the_jackknifes_interval_is_students(values):
+    without = [np.mean(values[:i] + values[i + 1 :]) for i in range(len(values))]
+    found, expected = jackknife(float(np.mean(values)), without), mean_interval(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (found.sd, found.n) == (pytest.approx(expected.sd, abs=1e-9), expected.n)
+
+
+def test_two_seeds_make_no_jackknife():
+    assert jackknife(3.5, [3.6, 3.7]) == Interval(3.5, None, None, None, 2)
 
 
 def test_intervals_of_three_seeds_cover_the_truth_as_often_as_they_say():

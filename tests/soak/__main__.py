@@ -1,7 +1,8 @@
 """`python -m tests.soak --minutes 10`: faults of every sort at random, and a summary of what was lost.
 
 Each trial starts a small run, injects a fault, gives the same command again, and compares the end
-with that of an undisturbed run, to the last bit. `--write FILE` keeps the summary.
+with that of an undisturbed run, to the last bit. `--write FILE` keeps the summary. `--hostile` tries
+wrong words, damaged files and kills of runs, ranks and sweeps instead, `--tries` of each sort.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from tests.soak import hostile
 from tests.soak.faults import TOO_LATE, Trial, killed_at_random, sorts
 from tests.soak.runs import Nursery, ending, training_s
 from tracking import provenance
@@ -32,7 +34,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="random kills, at least")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="a file for the summary")
+    parser.add_argument("--hostile", action="store_true", help="what a hostile user would try")
+    parser.add_argument("--tries", type=int, default=50, help="of each sort, with --hostile")
     options = parser.parse_args()
+    if options.hostile:
+        return try_hostile(options)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as place:
         counts, lost = soak(Path(place), options.minutes * 60, options.kills, options.seed)
@@ -41,6 +47,28 @@ def main() -> int:
     if options.write:
         options.write.write_text(summary)
     return 1 if lost else 0
+
+
+def try_hostile(options: argparse.Namespace) -> int:
+    """Print and write the counts; 1 where anything ended badly."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="hostile-") as place:
+        tally = hostile.attack(Path(place), options.seed, options.tries)
+    command = f"python -m tests.soak --hostile --seed {options.seed} --tries {options.tries}"
+    summary = hostile.summarize(tally, time.monotonic() - began, command, machine())
+    print(summary)
+    if options.write:
+        options.write.write_text(summary)
+    return 1 if tally.bad else 0
+
+
+def machine() -> str:
+    """What ran: versions, cores and code."""
+    code = provenance.code_facts()
+    return (
+        f"torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} CPU cores, commit {str(code['commit'])[:8]}"
+    )
 
 
 def soak(
@@ -89,15 +117,13 @@ def summarize(counts: Counter[str], lost: list[str], duration_s: float, seed: in
         if not lost
         else f"{len(lost)} of {injected} trials lost something:\n\n" + "\n".join(lost)
     )
-    code = provenance.code_facts()
     return "\n".join(
         [
             "# Soak",
             "",
             f"`python -m tests.soak --seed {seed}`: {injected} faults in {duration_s / 60:.1f} "
-            f"minutes, in runs with learned dropout, stochastic rounding and accumulation "
-            f"(torch {torch.__version__}, Python {platform.python_version()}, "
-            f"{os.cpu_count()} CPU cores, code {code['code_hash'][:8]}).",
+            "minutes, in runs with learned dropout, stochastic rounding and accumulation "
+            f"({machine()}).",
             "",
             "| fault | injected |",
             "|---|--:|",

@@ -111,6 +111,15 @@ class Nursery:
         self.running.add(pid)
         return Process(self, pid, output)
 
+    def start_script(self, script: str, *arguments: str) -> Process:
+        """Start `python SCRIPT.py`, or `python -m MODULE`, with these arguments alone."""
+        self.started += 1
+        output = self.directory / f"output{self.started:04d}.txt"
+        request = {"start": arguments, "script": script, "plant": (), "output": str(output)}
+        pid = self.ask(request)
+        self.running.add(pid)
+        return Process(self, pid, output)
+
     def start_ranks(self, n: int, runs_dir: Path, *arguments: str) -> list[Process]:
         """Start the `n` ranks of one run, as torchrun would."""
         with socket.socket() as probe:

@@ -1,9 +1,10 @@
 """A process that has imported torch already, and forks training runs on demand.
 
 `python -m tests.soak.zygote` reads one JSON request a line: {"start": [arguments of train.py],
-"plant": [[name, arguments], ...], "output": path, "environment": {name: value}} answers with the new
-process's id, and {"wait": pid} with its exit code, negative for a signal. Each run is a real process,
-which takes real signals, and starts in a hundredth of the time that importing takes.
+"plant": [[name, arguments], ...], "output": path, "environment": {name: value}, "script": another
+file, or a module} answers with the new process's id, and {"wait": pid} with its exit code, negative
+for a signal. Each run is a real process, which takes real signals, and starts in a hundredth of the
+time that importing takes.
 """
 
 import json
@@ -42,12 +43,16 @@ def become(request: dict[str, Any]) -> int:
     for standard in (1, 2):
         os.dup2(output, standard)
     os.environ |= request.get("environment", {})
-    sys.argv = ["train.py", *request["start"]]
+    script = request.get("script", "train.py")
+    sys.argv = [script, *request["start"]]
     code: Any = 0
     try:
         for name, arguments in request["plant"]:
             getattr(plants, name)(*arguments)
-        runpy.run_path("train.py", run_name="__main__")
+        if script.endswith(".py"):
+            runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
     except SystemExit as stop:
         code = stop.code or 0
     except BaseException:

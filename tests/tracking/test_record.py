@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from tracking.directory import RunDirectory, open_finished, open_run
 from tracking.lines import read_lines
-from tracking.record import RunRecord, add_test
+from tracking.record import RunRecord, add_to_record
 from tracking.show import show_again, show_to_its_own
 from tracking.trackers import Event, Histogram, NoTracker, TrackedRun, Tracker
 
@@ -110,7 +110,8 @@ def test_a_finished_run_is_shown_again_as_it_was_and_with_the_test_split(tmp_pat
     first, again = Listener(), Listener()
     path = train(tmp_path, tracker=first)
     with open_finished(path) as run:
-        add_test(run, {"final": {"test/loss_nats": 2.2}, "best": {"test/loss_nats": 2.1}})
+        test = {"final": {"test/loss_nats": 2.2}, "best": {"test/loss_nats": 2.1}}
+        add_to_record(run, test=test)
         show_again(run, again)
     assert again.run == first.run
     *events, final, best = again.events

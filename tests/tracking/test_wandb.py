@@ -227,6 +227,12 @@ def test_wandb_has_the_history_without_gaps_or_doubled_steps(wandb_records, resu
     assert [item["val/loss_nats"] for item in history[1::2]] == [2, 0, 2, 4]
     assert history[1]["masks/block0/mlp_output.values"] == [1] * 20
     assert history[3]["samples._type"] == "table-file"
+    tables = resumed[0].glob(
+        "runs/published_nano/learned/*/wandb/offline-run-*/files/media/table/*"
+    )
+    samples = [json.loads(path.read_text()) for path in tables]
+    assert {tuple(s["columns"]) for s in samples} == {("step", "prompt", "sample")}
+    assert [2, "(end of text)", "Once upon a time"] in [s["data"][0] for s in samples]
 
 
 def test_wandb_has_the_record_as_a_file_of_the_run(wandb_records, resumed):
