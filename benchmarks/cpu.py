@@ -1,6 +1,6 @@
 """This project's training beside a plain implementation, on a CPU.
 
-    python -m benchmarks                  # all of it, an hour, mostly compiling plain's model
+    python -m benchmarks                  # all of it, half an hour, mostly compiling plain
     python -m benchmarks --quick          # a look: eager modes, few steps, no memory; nothing written
     python -m benchmarks --only nano --only start
 

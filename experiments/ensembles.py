@@ -98,7 +98,8 @@ def _part(table: Table, split: Split, weights: str) -> str:
         cells += [loss(one.whole), bounds(one.interval)]
         cells += [_difference(one, known[other], name == other) for other in others]
         lines.append(cells)
-    return f"### {split.capitalize()} loss of the ensemble, {WEIGHTS[weights]}\n\n{markdown(header, lines)}"
+    title = f"### {split.capitalize()} loss of the ensemble, {WEIGHTS[weights]}"
+    return f"{title}\n\n{markdown(header, lines)}"
 
 
 def _known(table: Table, split: Split, weights: str) -> dict[str, RowEnsemble]:

@@ -145,6 +145,12 @@ def _check_identity(path: Path, facts: Mapping[str, Any], run_hash: str | None) 
         raise CheckpointError(
             f"{path} holds step {facts.get('step')}, which its name does not say: it was renamed"
         )
+    progress = facts.get("progress")
+    if isinstance(progress, Mapping) and progress.get("step") != facts.get("step"):
+        raise CheckpointError(
+            f"{path} holds step {facts.get('step')} of a training at step "
+            f"{str(progress.get('step'))[:20]}: it was forged"
+        )
     if run_hash is not None and facts.get("run") != run_hash:
         raise CheckpointError(
             f"{path} is of run {str(facts.get('run'))[:8]}, and this is run {run_hash[:8]}: "

@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ LINES = {
     "schedule.min_lr=10": "min_lr",
     "optimizer.lr=1e12 schedule.warmup_steps=0 eval_every=1": "not finite|step",
     "batch_size=1000000000000 micro_batch_size=7": "micro_batch_size|batch_size",
-    "model.n_layer=100000": "n_layer|memory",
+    "model.n_layer=10000000": "n_layer|memory",
     "model.n_embd=100000000": "n_embd|memory",
     "model.mlp_ratio=0.001": "mlp_ratio|hidden",
     "model.vocab_size=2": "vocab",
@@ -103,6 +104,7 @@ class Tally:
 
     def add(self, sort: str, outcome: str, what: str, said: str = "") -> None:
         self.ended[sort, outcome] += 1
+        print(f"{self.ended.total():5d}  {sort}: {outcome}", file=sys.stderr, flush=True)
         if outcome in BAD:
             self.bad.append(f"{outcome}: {sort}: {what}\n{said[-1500:]}")
 
@@ -274,7 +276,10 @@ def go_on_after_damage(
 
 
 def _after(own: Path, expected: dict[str, Any]) -> str:
-    found = ending(own)
+    try:
+        found = ending(own)
+    except (AssertionError, OSError, ValueError, KeyError):  # no end that can be compared
+        return WRONG
     if found == expected:
         return SURVIVED
     record = json.loads((run_directory(own) / "record.json").read_text())
@@ -305,10 +310,8 @@ def read_after_damage(
             ["train.py"],
         )
     )
-    if script == "train.py":
-        process = nursery.start(own)
-    else:
-        process = nursery.start_script(script, *rest)
+    again = script == "train.py"
+    process = nursery.start(own) if again else nursery.start_script(script, *rest)
     code = wait_at_most(process)
     name = what.split()[0].rpartition("/")[2]
     outcome = (

@@ -213,6 +213,20 @@ def test_a_hostile_checkpoint_is_refused(saved: Path, name: str, content: bytes)
         read_checkpoint(saved)
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"step": 10**9}, "holds step 1000000000, which its name does not say"),
+        ({"step": 1, "progress": {"step": 10**9}}, "step 1 of a training at step 1000000000"),
+        ({"step": 1, "run": "b" * 64}, "is of run bbbbbbbb, and this is run aaaaaaaa"),
+    ],
+)
+def test_a_checkpoint_that_is_another_ones_is_refused(saved: Path, facts: Any, said: str) -> None:
+    forge(saved, FACTS, json.dumps({"run": "a" * 64, **facts}).encode())
+    with pytest.raises(CheckpointError, match=said):
+        read_checkpoint(saved, "a" * 64)
+
+
 def test_file_names_come_from_us_and_not_from_the_manifest(saved: Path) -> None:
     entries = json.loads((saved / MANIFEST).read_text())["files"]
     for name in ("../../etc/passwd", "/etc/passwd", "tensors.pkl"):
