@@ -5,6 +5,7 @@ names (`os.system`), so every `_target_`, at every depth, is looked up here firs
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
@@ -152,9 +153,23 @@ def _made_by_hydra(plain: Any) -> Any:
         return hydra.utils.instantiate(plain, **_all_plain(plain))
     except InstantiationException as error:
         cause = error.__cause__
-        if cause is None or isinstance(cause, TypeError):  # such as a missing argument
+        if cause is None:
             raise UserError(str(error)) from error
+        if isinstance(cause, TypeError):  # a missing argument, or a value that nobody can compute with
+            raise UserError(_unfit(plain, str(error), cause)) from error
         raise cause from None  # the constructor's own error, which is complete by itself
+
+
+def _unfit(plain: Any, message: str, cause: TypeError) -> str:
+    """Which object could not be made, of what, and why: Hydra names its key in the message alone."""
+    found = re.search(r"full_key: (\S+)", message)
+    node = plain
+    for key in found[1].split(".") if found else ():
+        node = node.get(key, {}) if isinstance(node, dict) else {}
+    target = node.get("_target_", "?") if isinstance(node, dict) else "?"
+    given = [f"{k}={v!r}" for k, v in node.items() if k not in _SPECIAL and not isinstance(v, dict)]
+    where = f"{found[1]}: " if found else ""
+    return f"{where}{target} cannot be made of {', '.join(given) or 'nothing'}: {cause}"
 
 
 def _all_plain(plain: Any) -> dict[str, str]:

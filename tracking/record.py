@@ -25,6 +25,8 @@ from tracking.show import closing_event, events, tracked
 from tracking.signals import INTERRUPTED
 from tracking.trackers import GuardedTracker, Tracker
 
+logger = logging.getLogger(__name__)
+
 SCHEMA = 2
 _BINS = 20  # of a mask's histogram
 _CURVE = (
@@ -72,6 +74,7 @@ class RunRecord:
             files.callback(self._media.close)
             for line in self._metrics.earlier:
                 self._add_to_curve(line)
+            self._warn_of_lost_media()
             self._time_before_s = self._time_of_earlier_sessions()
             self._began = time.monotonic()
             self._write_record("running")
@@ -79,6 +82,16 @@ class RunRecord:
         earlier = events([*self._metrics.earlier, *self._media.earlier])
         self._guard = GuardedTracker(self._tracker, tracked(self.run, self.facts), earlier)
         return self
+
+    def _warn_of_lost_media(self) -> None:
+        """Say which evaluations' masks and samples are gone, since nothing makes them again."""
+        kept = {line["step"] for line in self._media.earlier}
+        steps = [step for step in self._curve if 0 < step < self.run.config["steps"]]
+        if lost := [str(step) for step in sorted(steps) if step not in kept]:
+            logger.warning(
+                "media.jsonl has lost the masks and samples of step %s: the run goes on without them",
+                ", ".join(lost),
+            )
 
     def __exit__(
         self,

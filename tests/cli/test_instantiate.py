@@ -74,6 +74,12 @@ def test_a_missing_argument_is_named() -> None:
         instantiate({key: STANDARD[key] for key in ("_target_", "p")})
 
 
+def test_a_value_that_nobody_can_compute_with_is_shown_with_its_key() -> None:
+    penalty = {"_target_": "dropout.penalties.MaskPenalty", "linear": 0.0, "entropy": None}
+    with pytest.raises(ValueError, match=r"^a\.b: .*MaskPenalty cannot be made of .*entropy=None"):
+        instantiate({"a": {"b": penalty}})
+
+
 def test_arguments_without_a_target_are_refused() -> None:
     with pytest.raises(ValueError, match="need a _target_"):
         instantiate({"p": 1}, SITE)

@@ -58,7 +58,7 @@ LONG = {("steps", "1" * 31)}  # a run of so many steps is a wish that can be beg
 
 # Command lines, and what has to be said of each.
 LINES = {
-    "row=published/learned dropout=none": "row",
+    "row=published/learned dropout=none": "row|dropout",
     "table=published dropout=none": "row|dropout",
     "table=/etc/x": "table",
     "table=../../x": "table",
@@ -91,7 +91,6 @@ LINES = {
     "steps": "steps",
     "=": "=",
     "--nonsense": "nonsense",
-    "-m": "",
 }
 
 
@@ -107,6 +106,7 @@ class Tally:
         print(f"{self.ended.total():5d}  {sort}: {outcome}", file=sys.stderr, flush=True)
         if outcome in BAD:
             self.bad.append(f"{outcome}: {sort}: {what}\n{said[-1500:]}")
+            print(self.bad[-1], file=sys.stderr, flush=True)
 
 
 def wait_at_most(process: Process, limit_s: float = LIMIT_S) -> int | None:
@@ -175,8 +175,8 @@ def words(nursery: Nursery, place: Path, chance: random.Random, tries: int, tall
         key = chance.choice(every)
         wrong = chance.choice((f"{key}x=1", f"+{key}x=1", f"{key[:-1]}=1", f"x{key}=1"))
         process = nursery.start(place / f"key{n}", "steps=1", wrong)
-        last = re.escape(wrong.partition("=")[0].lstrip("+").rpartition(".")[2])
-        outcome = refusal(wait_at_most(process), process.said, last) or WRONG
+        parts = map(re.escape, wrong.partition("=")[0].lstrip("+").split("."))
+        outcome = refusal(wait_at_most(process), process.said, "|".join(parts)) or WRONG
         tally.add("misspelt keys", outcome, wrong, process.said)
         shutil.rmtree(place, ignore_errors=True)
 
@@ -253,6 +253,12 @@ def _damage(directory: Path, chance: random.Random) -> str:
     return f"{path.relative_to(directory)} {kind}"
 
 
+def _named(what: str) -> str:
+    """A pattern for the file that was damaged, or for what it makes useless."""
+    name = what.split()[0].rpartition("/")[2]
+    return rf"{re.escape(name)}|checkpoint|seed\d+-"
+
+
 def go_on_after_damage(
     nursery: Nursery,
     place: Path,
@@ -267,10 +273,7 @@ def go_on_after_damage(
     what = _damage(run_directory(own), chance)
     process = nursery.start(own)
     code = wait_at_most(process)
-    name = what.split()[0].rpartition("/")[2]
-    outcome = refusal(code, process.said, rf"{re.escape(name)}|checkpoint|config\.yaml|record")
-    if outcome is None:
-        outcome = _after(own, expected)
+    outcome = refusal(code, process.said, _named(what)) or _after(own, expected)
     tally.add("damaged files, gone on with", outcome, what, process.said)
     shutil.rmtree(own)
 
@@ -283,10 +286,8 @@ def _after(own: Path, expected: dict[str, Any]) -> str:
     if found == expected:
         return SURVIVED
     record = json.loads((run_directory(own) / "record.json").read_text())
-    told = (
-        record["missing_evaluations"]
-        or "media.jsonl" in (run_directory(own) / "log.txt").read_text()
-    )
+    log = (run_directory(own) / "log.txt").read_text()
+    told = record["missing_evaluations"] or "media.jsonl has lost" in log
     lines = ("metrics", "curve", "samples", "best")  # what lines that were lost can change
     same = all(found[part] == expected[part] for part in expected if part not in lines)
     return SAID if told and same else WRONG
@@ -313,10 +314,7 @@ def read_after_damage(
     again = script == "train.py"
     process = nursery.start(own) if again else nursery.start_script(script, *rest)
     code = wait_at_most(process)
-    name = what.split()[0].rpartition("/")[2]
-    outcome = (
-        refusal(code, process.said, rf"{re.escape(name)}|checkpoint|no run|record|config") or TAKEN
-    )
+    outcome = refusal(code, process.said, _named(what)) or TAKEN
     tally.add("damaged files, read", outcome, f"{what}: {script} {shlex.join(rest)}", process.said)
     shutil.rmtree(own)
 
@@ -380,7 +378,7 @@ def kills(nursery: Nursery, place: Path, chance: random.Random, tries: int, tall
     expected = ending(place / "whole")
     join(nursery.start_ranks(2, place / "ranks"))
     of_ranks = ending(place / "ranks")
-    sweep = ("-m", "seed=1,2", "hydra.launcher.workers=2")
+    sweep = ("hydra.mode=MULTIRUN", "seed=1,2", "hydra.launcher.workers=2")
     nursery.run(place / "sweep", *sweep)
     of_sweep = endings(place / "sweep")
     for n in range(tries):

@@ -263,6 +263,13 @@ def file_size_limit(n_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_masks_and_samples_that_are_lost_are_named(tmp_path, caplog):
+    path = train(tmp_path, last=3)
+    (path / "media.jsonl").write_text('{"torn')
+    train(tmp_path, first=4)
+    assert "media.jsonl has lost the masks and samples of step 2:" in caplog.text
+
+
 def test_a_full_disk_is_said_clearly_and_the_files_stay_whole(tmp_path):
     def fill(run: RunDirectory) -> None:
         with RunRecord(run, FACTS, NoTracker()) as record:
