@@ -6,7 +6,6 @@ colour-blind safe colour of its own lightness, and the same records give the sam
 
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.errors import UserError
+from experiments.along import along
 from experiments.command import answer, home, parser, print_list, wanted
 from experiments.forest import GREY, forest, limit
 from experiments.formats import signed
+from experiments.looks import Look, looks
 from experiments.runs import RowRuns, Table, compared_with
 from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
 
@@ -37,29 +38,12 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 
+MOST_PANELS = 24
+
 UNDATED: dict[str, Any] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a family of rows is drawn."""
-
-    color: str
-    marker: str
-
-
-# From Okabe and Ito's colours, those furthest apart in lightness, and one between them; more
-# families begin again.
-LOOKS = (Look("#000000", "s"), Look("#0072B2", "o"), Look("#E69F00", "D"), Look("#CC6699", "^"))
-
-
-def looks(table: Table) -> dict[str, Look]:
-    """The look of each family, in the order in which the table's file names them."""
-    families = dict.fromkeys(row.family for row in table.spec.rows)
-    return {family: LOOKS[index % len(LOOKS)] for index, family in enumerate(families)}
 
 
 def mean_curve(runs: RowRuns) -> pd.DataFrame:
@@ -74,9 +58,14 @@ def mean_curve(runs: RowRuns) -> pd.DataFrame:
     return curve.set_axis(["mean", "low", "high"], axis=1)
 
 
-def val_curves(table: Table) -> Figure:
-    """When does each row begin to overfit? A panel a row: val loss by step, lowest marked."""
+def val_curves(table: Table) -> Figure | None:
+    """When does each row begin to overfit? A panel a row: val loss by step, lowest marked.
+
+    None for a table of more rows than a picture shows.
+    """
     drawn = [runs for runs in table.rows.values() if runs.finished]
+    if len(drawn) > MOST_PANELS:
+        return None
     columns = min(4, len(drawn))  # what a telephone's screen still shows legibly
     lines = -(-len(drawn) // columns)
     figure, grid = plt.subplots(
@@ -157,12 +146,13 @@ def _legend(drawn: Sequence[RowRuns]) -> str:
 def val_difference(table: Table) -> Figure | None:
     """Who differs from the reference? Paired differences in final val loss with their intervals.
 
-    None for a table without a comparison against a row, or without a pair that shares a seed.
+    The references are rows where the table compares with some, else the best of several. None for a
+    table without a comparison, or without a pair that shares a seed.
     """
+    comparisons = table.spec.comparisons
     pairs = [
         (one, looks(table)[one.row.row.family])
-        for comparison in table.spec.comparisons
-        if comparison.against
+        for comparison in [c for c in comparisons if c.against] or comparisons
         for one in compared_with(table, comparison, "val", "val")[1]
         if one.difference is not None
     ]
@@ -191,7 +181,12 @@ def val_difference(table: Table) -> Figure | None:
     ]
     axes.set_yticks(range(len(pairs)), labels)
     axes.set_xlabel(
-        f"final val loss minus that of {alone or 'the other row'}, same seeds, nats a token\n"
+        (
+            f"final val loss minus that of {alone}, same seeds"
+            if alone
+            else "difference in final val loss"
+        )
+        + ", nats a token\n"
         + (
             f"below zero: better; line: {LEVEL:.0%} interval; filled: supported, open: not"
             if any(one.reading != "too few seeds" for one, _ in pairs)
@@ -228,6 +223,7 @@ FIGURES: dict[str, Callable[[Table], Figure | None]] = {
     "val": final_val,
     "difference": val_difference,
     "gap": train_val_gap,
+    "along": along,
 }
 
 

@@ -60,7 +60,8 @@ class Table(Strict):
     """A table as its YAML file describes it.
 
     `varies` names the config groups that tell the rows apart; other settings in which rows differ
-    are printed. `command` makes the records. `notes` are marks on published figures, by key.
+    are printed. `along` is one of them that a figure has the losses along. `command` makes the
+    records. `notes` are marks on published figures, by key.
     """
 
     title: str
@@ -72,6 +73,7 @@ class Table(Strict):
     source: str = ""
     notes: dict[str, str] = Field(default_factory=dict)
     varies: Many[str] = ("dropout",)
+    along: str | None = None
     comparisons: Many[Comparison] = ()
     claims: Many[Claim] = ()
 

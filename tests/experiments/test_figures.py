@@ -3,16 +3,16 @@ import pytest
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
+from experiments.along import along
 from experiments.figures import (
-    LOOKS,
     draw,
     final_val,
-    looks,
     main,
     mean_curve,
     val_curves,
     val_difference,
 )
+from experiments.looks import LOOKS, looks
 from experiments.runs import load_table, own_table
 from experiments.spec import load_spec, table_names
 
@@ -131,3 +131,50 @@ def test_a_wild_row_does_not_stretch_the_others_scale(small_case, write, make_re
     assert low < 4.0 and 4.2 < high < 5
     arrows = [line.get_marker() for line in axes.lines if line.get_marker() in ("<", ">")]
     assert sorted(arrows) == ["<", ">"]
+
+
+ALONG = """
+title: Along a setting
+command: python train.py table=along
+along: optimizer.weight_decay
+rows:
+  - {name: none_a, label: "none, decay 0.1", family: none}
+  - {name: none_b, label: "none, decay 1", family: none}
+  - {name: none_c, label: "none, epochs, decay 1", family: none}
+  - {name: low_a, label: "standard 0.1, decay 0.1", family: standard}
+  - {name: high_a, label: "standard 0.2, decay 0.1", family: standard}
+  - {name: high_c, label: "standard 0.2, epochs, decay 1", family: standard}
+"""
+
+
+def test_along_a_setting_each_kind_has_a_line_of_its_own_look(write, make_record, tmp_path):
+    (tmp_path / "along.yaml").write_text(ALONG)
+    for row, decay, val in (
+        *(("none_a", 0.1, 4.3), ("none_b", 1.0, 3.9), ("none_c", 1.0, 3.8)),
+        *(("low_a", 0.1, 3.82), ("high_a", 0.1, 3.85), ("high_c", 1.0, 3.9)),
+    ):
+        for seed in (1, 2):
+            changes = {"config__optimizer": {"weight_decay": decay}, "table": "along"}
+            ema = {"metrics__val/ema_loss_nats": val - 0.2}
+            write(make_record(row, seed, val + seed / 100, 2.6, **changes, **ema))
+    figure = along(load_table(load_spec(str(tmp_path / "along.yaml")), tmp_path / "runs"))
+    first, averaged, epochs, _ = figure.axes
+    titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
+    assert titles == [
+        "last weights",
+        "averaged weights",
+        "last weights, epochs",
+        "averaged weights, epochs",
+    ]
+    none = first.lines[0]
+    assert list(none.get_xdata()) == [0, 1]
+    assert list(none.get_ydata()) == pytest.approx([4.315, 3.915])
+    assert list(averaged.lines[0].get_ydata()) == pytest.approx([4.1, 3.7])
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert legend == {"none", "standard 0.1", "standard 0.2"}
+    dashed = [line for line in epochs.lines if line.get_linestyle() == "--"]
+    assert len(dashed) == 1  # standard 0.2, as in the panel where 0.1 is drawn as well
+
+
+def test_a_table_along_nothing_has_no_such_figure(table):
+    assert along(table) is None
