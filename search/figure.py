@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import TrialState
 
-from experiments.figures import GREY, LOOKS, STYLE, UNDATED
+from experiments.figures import GREY, STYLE, UNDATED
+from experiments.looks import LOOKS
 from search.study import complete, results
 
 ROOM = 4  # times the way from the best to the median trial: what is higher stands at the edge
