@@ -103,7 +103,8 @@ def check_hydra(arguments: Iterable[str]) -> None:
     """Raise UserError where an argument would choose Hydra's own parts: they are this project's."""
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
-        if re.match(r"hydra[./](callbacks|.*_target_)", key):
+        mapping = key.startswith("hydra") and value.lstrip().startswith("{")  # of any of its parts
+        if mapping or re.match(r"hydra([./](callbacks|.*_target_)|$)", key):
             raise UserError(
                 f"{argument}: Hydra's own parts are not for choosing; what may be set there is "
                 "hydra.launcher.workers, hydra.sweep.dir and hydra.mode"

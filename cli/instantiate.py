@@ -155,7 +155,9 @@ def _made_by_hydra(plain: Any) -> Any:
         cause = error.__cause__
         if cause is None:
             raise UserError(str(error)) from error
-        if isinstance(cause, TypeError):  # a missing argument, or a value that nobody can compute with
+        if isinstance(
+            cause, TypeError
+        ):  # a missing argument, or a value that nobody can compute with
             raise UserError(_unfit(plain, str(error), cause)) from error
         raise cause from None  # the constructor's own error, which is complete by itself
 

@@ -53,15 +53,33 @@ def _check_read(override: Override, cfg: DictConfig) -> None:
     """`dropout.KEY` is a slot, or some slot refers to it, or nobody reads it."""
     group, _, key = place(override).partition(".")
     key = key.partition(".")[0]
-    if group != "dropout" or not key or override.is_delete():
+    if override.is_delete() or not key:
         return
-    read = {"name", "penalty_weight", *_referred_to(cfg)}
+    _check_takes_part(group, key, cfg)
+    if group != "dropout":
+        return
+    penalised = any(_is_object(node) and "penalty" in node for node in cfg.dropout.values())
+    read = {"name", *_referred_to(cfg)} | ({"penalty_weight"} if penalised else set())
     if key in read or (_is_object(cfg.dropout[key]) and not _adds(override)):
         return
     if _is_object(cfg.dropout[key]) and key in _slots():
         return
     objects = {str(name) for name, node in cfg.dropout.items() if _is_object(node)}
     raise UserError(unknown_key(f"dropout.{key}", read | objects - {key}))
+
+
+def _check_takes_part(group: str, key: str, cfg: DictConfig) -> None:
+    """Refuse what another value leaves without effect."""
+    if (group, key) == ("schedule", "min_lr") and cfg.schedule.get("decay_steps", 0) is None:
+        raise UserError(
+            f"schedule.min_lr={cfg.schedule.min_lr} is read by nobody: with schedule.decay_steps=null "
+            "the rate stays at optimizer.lr; set decay_steps too"
+        )
+    if group == "adapter" and cfg.adapter.layer is None:
+        raise UserError(
+            f"adapter.{key} is read by nobody at adapter={cfg.adapter.name}: choose one, such as "
+            "adapter=lora"
+        )
 
 
 def _referred_to(cfg: DictConfig) -> set[str]:

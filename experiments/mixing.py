@@ -20,10 +20,10 @@ IDENTITY = {
 }
 
 # Settings that change no number of a run, or that IDENTITY, the base or the rows themselves
-# speak of; `results_dir` is of records from when a run wrote there.
+# speak of.
 INCIDENTAL = frozenset(
     {"seed", "table_name", "row_name", "scale", "scale_text", "fresh", "tracker", "hydra", "device"}
-    | {"dtype", "data", "log_every", "save_every", "runs_dir", "results_dir", "init_from"}
+    | {"dtype", "data", "log_every", "save_every", "runs_dir", "init_from"}
 )
 
 # What must not change between the processes that worked on a run: its bits depend on them.

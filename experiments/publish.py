@@ -30,7 +30,7 @@ FREE = frozenset(
 FREE_GROUPS = ("tracker", "hydra")
 TABLES = RESULTS.parent / "configs" / "table"
 # Keys that hold paths: of no meaning elsewhere, and nobody else's business.
-PATHS = frozenset({"runs_dir", "results_dir", "init_from", "data.cache_dir", "data.paths"})
+PATHS = frozenset({"runs_dir", "init_from", "data.cache_dir", "data.paths"})
 LATER = ("test", "ensemble")  # parts that `evaluate.py --record` adds
 PLACES = frozenset({"data.paths"})  # a path on one machine: the text is held by its hash
 

@@ -20,7 +20,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from common import same_code
+from common import equal_code
 from common.errors import INTERRUPTED, UserError
 from common.files import to_json, write_atomically
 from experiments.command import answer
@@ -63,7 +63,7 @@ class Rerun:
         return {
             name: [then[name], now[name]]
             for name in both
-            if same_code.oldest(name, then[name]) != same_code.oldest(name, now[name])
+            if equal_code.oldest(name, then[name]) != equal_code.oldest(name, now[name])
         }
 
 
@@ -184,9 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         check_committed()
         entry = show([found[row] for row in rows], arguments.until, arguments.overrides)
-        text = to_json([*same_code.read(), entry], indent=1)
-        write_atomically(same_code.PATH, text + "\n")
-        print(f"{same_code.PATH}: {', '.join(entry['files'])}")
+        text = to_json([*equal_code.read(), entry], indent=1)
+        write_atomically(equal_code.PATH, text + "\n")
+        print(f"{equal_code.PATH}: {', '.join(entry['files'])}")
         return 0
 
     return answer(make)

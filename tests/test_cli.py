@@ -55,6 +55,9 @@ MISTAKES = {
     "+evil=1": ["evil: no such key"],
     "+dropout.pp=0.3": ["dropout.pp: no such key"],
     "schedule.min_lr=10": ["schedule.min_lr=10 must be at most optimizer.lr=0.002"],
+    "schedule.min_lr=1e-4": ["schedule.min_lr=0.0001 is read by nobody", "decay_steps"],
+    "adapter.targets=[qkv]": ["adapter.targets is read by nobody at adapter=none"],
+    "dropout=none +dropout.penalty_weight.max=5": ["dropout.penalty_weight: no such key"],
     "dropout.penalty_weight.max=-1": ["dropout.penalty_weight.max=-1 must be at least 0"],
     "model.n_layer=100000": ["model.n_layer=100000", "GiB"],
     "row_name=../x": ["row_name=../x must be a name"],
@@ -62,6 +65,8 @@ MISTAKES = {
     "hydra.run.dir=/dev/null": ["hydra.run.dir=/dev/null must be a directory"],
     "hydra.launcher._target_=os.system": ["hydra.launcher._target_=os.system: Hydra's own parts"],
     "+hydra.callbacks.x._target_=os.system": ["hydra.launcher.workers"],
+    "++hydra={callbacks:{x:{_target_:os.system}}}": ["Hydra's own parts"],
+    "-m hydra.launcher={_target_:os.system}": ["Hydra's own parts"],
     # a row
     "row=published/learned dropout=none": ["has dropout=learned, and a row is its definition"],
     "table=published dropout=none runs_dir=.": ["published/standard_0.2 has dropout=standard"],

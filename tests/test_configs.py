@@ -78,7 +78,7 @@ def test_the_matched_row_has_learned_dropouts_parameters(scale: str) -> None:
     assert counts[1] == pytest.approx(counts[0], rel=1e-3)
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS if "adapters/" in r])
+@pytest.mark.parametrize("row", [row for row in names("row") if row.startswith("adapters/")])
 def test_every_row_of_adapters_composes_under_its_name(row: str) -> None:
     cfg = composed(f"row={row}")
     assert row in ("adapters/finetune", f"adapters/{cfg.row_name}")

@@ -1,6 +1,7 @@
 """The command that reads a split of a trained run, and the test split once."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,14 @@ def test_the_last_checkpoint_has_the_loss_of_the_record(run, monkeypatch, capsys
     final = json.loads((run / "record.json").read_text())["metrics"]
     assert (answer["step"], answer["val/windows"], answer["device"]) == (4, 8, "cpu")
     assert answer["val/loss_nats"] == pytest.approx(final["val/loss_nats"], abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_dtype_is_the_one_that_the_run_computed_in(run, dtype, tmp_path, monkeypatch, capsys):
+    copy = Path(shutil.copytree(run, tmp_path / run.name))
+    record = json.loads((copy / "record.json").read_text())
+    (copy / "record.json").write_text(json.dumps({**record, "dtype": dtype}))
+    assert ask(monkeypatch, capsys, "--run", copy, "--windows", 1)["dtype"] == dtype
 
 
 def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(run, monkeypatch, capsys):

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import torch
 
+from training.evaluate import Extent, window_starts
 from training.state import TrainState
 
 SURE_S, SURE_STEPS = 5.0, 20  # whichever comes first: enough to tell how long the rest will take
@@ -49,9 +50,16 @@ class Pace:
         self._told = True
         cfg = self._state.cfg
         left = cfg.steps - step
-        pauses = left // cfg.eval_every + 1
+        pauses = left // cfg.eval_every + 1 + 2 * self._closing_share()  # of the last, of the best
         seconds = left * elapsed / counted + pauses * self._longest_pause_s
         return f"about {timedelta(seconds=round(seconds))} to go for {left:,} steps"
+
+    def _closing_share(self) -> float:
+        """How many of the curve's evaluations a closing one is, by its windows."""
+        return self._windows("closing") / self._windows("curve")
+
+    def _windows(self, extent: Extent) -> int:
+        return sum(len(window_starts(self._state, split, extent)) for split in ("train", "val"))
 
     def metrics(self) -> dict[str, float]:
         """`tokens`, `epoch` and `memory_bytes` so far, `tokens_per_s` since this process began."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from common.same_code import oldest
+from common.equal_code import oldest
 from ops import build, native
 
 ROOT = Path(__file__).resolve().parents[1]

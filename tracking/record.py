@@ -24,6 +24,7 @@ from tracking.lines import JsonLines
 from tracking.show import closing_event, events, tracked
 from tracking.signals import INTERRUPTED
 from tracking.trackers import GuardedTracker, Tracker
+from training.step import check_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +151,11 @@ class RunRecord:
     ) -> None:
         """Log the closing evaluations, of the last weights and of the best checkpoint's.
 
-        Leaving the block then records the run as finished.
+        Leaving the block then records the run as finished. NonFiniteError where a loss is not finite:
+        they see windows that the curve's evaluations do not.
         """
+        for at, losses in ((step, metrics), (best_step, best)):
+            check_evaluation(at, {"train/loss_nats": 0.0, "val/loss_nats": 0.0, **_floats(losses)})
         self._best = {"step": best_step, **_numbers(best)}
         self._final = {"time_s": self.time_s, **self._last_pace(), **_numbers(metrics)}
         # Marked: it may see more windows than the curve's evaluation at the same step.
@@ -252,6 +256,10 @@ def add_to_record(run: RunDirectory, **parts: Mapping[str, Any]) -> None:
     record = run.read_record() | {name: dict(part) for name, part in parts.items()}
     with explained(run.path):
         write_atomically(run.path / "record.json", to_json(record, indent=1) + "\n")
+
+
+def _floats(metrics: Mapping[str, float | Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _numbers(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -32,13 +33,18 @@ def announce(state: TrainState, facts: Mapping[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    if cfg.data.source == "sample" and cfg.scale_text != "sample":
+    if not _is_text_of_scale(cfg):
         console.print(
             f"warning: scale={cfg.scale} is meant for data={cfg.scale_text}, and this trains on "
             f"{data['source']}: its epochs and losses compare with nothing at that scale",
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _is_text_of_scale(cfg: DictConfig) -> bool:
+    text = cfg.data.repo.rpartition("/")[2] if cfg.data.source == "hub" else cfg.data.source
+    return bool(text == cfg.scale_text)
 
 
 class StepsBar:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common import same_code
+from common import equal_code
 from common.errors import UserError
 from experiments.mixing import check_comparable, common_code
 from experiments.records import Finished, read_record
@@ -34,15 +34,15 @@ def shown(tmp_path, monkeypatch):
     def write(*pairs: list[str]) -> None:
         path = tmp_path / f"{len(pairs)}.json"
         path.write_text(json.dumps([{"files": {FILE: pair}} for pair in pairs]))
-        monkeypatch.setattr(same_code, "PATH", path)
+        monkeypatch.setattr(equal_code, "PATH", path)
 
     return write
 
 
 def test_versions_that_were_shown_to_be_equal_are_the_oldest_one(shown):
     shown(["a", "b"], ["b", "c"])
-    assert [same_code.oldest(FILE, digest) for digest in "abcd"] == ["a", "a", "a", "d"]
-    assert same_code.oldest("data/prepare.py", "c") == "c"
+    assert [equal_code.oldest(FILE, digest) for digest in "abcd"] == ["a", "a", "a", "d"]
+    assert equal_code.oldest("data/prepare.py", "c") == "c"
 
 
 def test_their_records_share_a_table_and_its_code(record, shown, tmp_path):
@@ -113,7 +113,7 @@ def test_real_runs(tmp_path, shown):
     content["code"]["files"][FILE] = "0" * 16  # as if it had been written anew since
     path.write_text(json.dumps(content))
     record = read_record(path, Path("tiny/seed1/record.json"))
-    now = same_code.oldest  # nothing is known yet
+    now = equal_code.oldest  # nothing is known yet
     entry = show([record, record], until=3)
     assert list(entry["files"]) == [FILE]
     assert entry["files"][FILE][0] == "0" * 16 == now(FILE, "0" * 16)

@@ -95,7 +95,7 @@ HOSTILE_CONFIGS: dict[str, Any] = {
     "a look-alike": call("dropοut.standard.StandardDropout"),  # a Greek omicron
     "our script": call("experiments.table.main"),
     "an entry point": call("train.main"),
-    "a test": call("tests.training.test_hostile_files.call"),
+    "a test": call("tests.tracking.test_hostile_files.call"),
     "the environment": {"x": "${oc.env:HOME}"},
     "a target by interpolation": {"evil": "os.system", "x": call("${evil}", command=COMMAND)},
     "a created node": {"x": "${oc.create:{_target_: os.system, command: " + COMMAND + "}}"},
@@ -256,10 +256,10 @@ def test_a_linked_checkpoint_is_not_followed(saved: Path) -> None:
 
 def test_no_pickle_in_our_code() -> None:
     """No import of a pickler, no `torch.load`, no `torch.save`, no `allow_pickle`."""
-    rooms = ("model", "dropout", "ops", "data", "training", "experiments", "hydra_plugins")
-    sources = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
-    sources += ROOT.glob("*.py")
-    assert len(sources) > 40
+    rooms = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"]
+    sources = [path for room in rooms for path in room.rglob("*.py")]
+    sources += [*ROOT.glob("*.py"), *(ROOT / "hydra_plugins").glob("*.py")]
+    assert ROOT / "tracking" / "checkpoint.py" in sources and len(sources) > 150
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text())):
             assert not _pickles(node), f"{path} line {getattr(node, 'lineno', '?')}"

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import resource
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from common.errors import NonFiniteError
 from tracking.directory import RunDirectory, open_finished, open_run
 from tracking.lines import read_lines
 from tracking.record import RunRecord, add_to_record
@@ -137,12 +139,12 @@ def test_tensors_become_numbers_and_what_is_not_finite_null(tmp_path):
         record.log(1, {"train/loss_nats": torch.tensor(0.1, dtype=torch.float64), "tokens": 64})
         record.log(2, {"val/loss_nats": torch.tensor(float("nan")), "lr": float("inf")})
         record.log(3, {"val/loss_nats": 3.0})
-        record.finish(3, {"val/loss_nats": float("nan")}, 3, {"val/loss_nats": 3.0})
+        record.finish(3, {"val/loss_nats": 3.0, "lr": float("nan")}, 3, {"val/loss_nats": 3.0})
     first, second, *_ = read_lines(run.path / "metrics.jsonl")
     assert (first["train/loss_nats"], first["tokens"]) == (0.1, 64)
     assert second["val/loss_nats"] is None and second["lr"] is None
     record = read(run.path / "record.json")
-    assert record["best"]["step"] == 3 and record["metrics"]["val/loss_nats"] is None
+    assert record["best"]["step"] == 3 and record["metrics"]["lr"] is None
 
 
 @pytest.mark.parametrize("checkpoint", [0, 1, 2, 3])
@@ -261,6 +263,17 @@ def file_size_limit(n_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(("final", "best"), [(math.nan, 1.0), (2.0, math.inf)])
+def test_a_closing_loss_that_is_not_finite_is_no_result(tmp_path, final, best):
+    with (
+        pytest.raises(NonFiniteError, match=r"the val loss is (nan|inf) in evaluation"),
+        open_in(tmp_path) as run,
+        RunRecord(run, FACTS, NoTracker()) as record,
+    ):
+        record.finish(4, {"val/loss_nats": final}, 2, {"val/loss_nats": best})
+    assert read(run.path / "record.json")["status"] == "failed"
 
 
 def test_masks_and_samples_that_are_lost_are_named(tmp_path, caplog):

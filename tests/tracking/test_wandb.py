@@ -108,6 +108,33 @@ def test_a_disabled_wandb_is_no_failure(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
+class Session:
+    """As W&B has it after a resume online: its server holds the steps before `starting_step`."""
+
+    offline, url, starting_step = False, "", 5
+
+    def __init__(self, place):
+        self.dir, self.sent, self.summary = str(place), [], {}
+        self.disabled = True
+
+    def define_metric(self, name, summary):
+        pass
+
+    def log(self, values, step=None, commit=None):
+        self.sent.append(step)
+
+    def finish(self, *_, **__):
+        pass
+
+
+def test_after_a_resume_online_no_step_is_lost_and_none_is_sent_twice(tmp_path):
+    run = TrackedRun("id", tmp_path, {}, "table", "row", "name")
+    session = Session(tmp_path)
+    events = [Event(step, {"val/loss_nats": 1.0}) for step in range(1, 9)]
+    WandbTracker(project="p")._send(session, run, events)
+    assert session.sent == [5, 6, 7, 8, None]  # None: the last step is committed
+
+
 # W&B for real, in a process of its own: a run that is killed, goes on, and finishes, its random
 # streams as they were
 
