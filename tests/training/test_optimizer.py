@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from common.errors import UserError
 from training.optimizer import AdamW, Muon
+from training.torch_optimizer import TorchOptimizer
 
 
 def test_only_matrices_decay() -> None:
@@ -49,3 +51,31 @@ def test_muon_moves_a_matrix_orthogonally_and_leaves_the_rest_to_adamw() -> None
         expected = pytest.approx([0.01] * moved[name].numel(), rel=1e-3)
         assert moved[name].abs().flatten().tolist() == expected
     assert set(optimizer.state) == set(model.parameters())
+
+
+def test_any_optimizer_of_torch_comes_by_its_name() -> None:
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    own = TorchOptimizer(ours, name="SGD", lr=0.1, weight_decay=0.5, momentum=0.9)
+    groups = [
+        {"params": [theirs.weight], "weight_decay": 0.5},
+        {"params": [theirs.bias], "weight_decay": 0.0},
+    ]
+    plain = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    for _ in range(3):
+        inputs = torch.randn(4, 3)
+        for layer, optimizer in ((ours, own), (theirs, plain)):
+            layer(inputs).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+    assert set(own.state) == set(ours.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("SDG", {}), ("Optimizer", {}), ("SGD", {"betas": 1})]
+)
+def test_what_torch_has_not_is_refused(name: str, options: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=f"optimizer.name={name} (must be|does not take)"):
+        TorchOptimizer(nn.Linear(2, 2), name=name, lr=0.1, weight_decay=0.0, **options)
