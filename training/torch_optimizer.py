@@ -21,13 +21,13 @@ class TorchOptimizer:
     def __init__(
         self, model: nn.Module, *, name: str, lr: float, weight_decay: float, **options: Any
     ) -> None:
-        kind: Any = getattr(torch.optim, name, None)
-        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        if not _is_optimizer(name):
             raise UserError(
                 f"optimizer.name={name} must be an optimizer of torch.optim, such as SGD"
             )
+        make: Any = getattr(torch.optim, name)
         try:
-            self._own = kind(_decay_matrices(trained(model), weight_decay), lr=lr, **options)
+            self._own = make(_decay_matrices(trained(model), weight_decay), lr=lr, **options)
         except TypeError as error:
             raise UserError(f"optimizer.name={name} does not take these options: {error}") from None
         self.param_groups, self.state = self._own.param_groups, self._own.state
@@ -38,3 +38,8 @@ class TorchOptimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         self._own.zero_grad(set_to_none)
+
+
+def _is_optimizer(name: str) -> bool:
+    found = getattr(torch.optim, name, None)
+    return isinstance(found, type) and issubclass(found, torch.optim.Optimizer)
