@@ -89,5 +89,9 @@ def test_every_training_command_composes(command: str) -> None:
         check_config(compose("train", arguments))
 
 
+def test_it_is_read_in_a_sitting() -> None:
+    assert len(README.split()) <= 1200
+
+
 def test_train_py_stays_within_150_lines() -> None:
     assert len((ROOT / "train.py").read_text(encoding="utf-8").splitlines()) <= 150
