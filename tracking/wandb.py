@@ -168,12 +168,16 @@ def _mask_pages(directory: Path) -> dict[str, Any]:
 
 
 def _log_model(session: Any, run: TrackedRun) -> None:
-    """The best checkpoint and its config, as they lie in the run's directory: `--run` takes them."""
+    """The best checkpoint with the run's config and record, as they lie in its directory.
+
+    `--run` takes such a folder; the record has the dtype that the run computed in.
+    """
     import wandb
 
     *_, best = sorted(run.directory.glob("checkpoints/best-????????"))
     model = wandb.Artifact(f"model-{run.id}", type="model", metadata={"row": run.job_type})
-    model.add_file(str(run.directory / "config.yaml"), policy="immutable", skip_cache=True)
+    for kept in ("config.yaml", RECORD):
+        model.add_file(str(run.directory / kept), policy="immutable", skip_cache=True)
     name = best.relative_to(run.directory).as_posix()
     model.add_dir(str(best), name=name, policy="immutable", skip_cache=True)
     session.log_artifact(model, aliases=["best"])

@@ -8,16 +8,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 import wandb
+from omegaconf import OmegaConf
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
 from common.wandb_places import has_wandb_key
+from tracking.checkpoint import write_checkpoint
 from tracking.lines import read_lines
+from tracking.load import load_run
 from tracking.trackers import Event, TrackedRun
-from tracking.wandb import WandbTracker
+from tracking.wandb import WandbTracker, _log_model
+from training.state import build_model
 
 SECRETS = {
     "WANDB_API_KEY": "5ec4e7" * 6 + "5ec4",  # as long as a real one
@@ -250,8 +256,32 @@ def test_wandb_has_the_best_checkpoint_where_a_run_has_it(wandb_records):
         if r["type"] == "artifact" and r["artifact"]["type"] == "model"
     ]
     paths = [entry["path"] for entry in model["manifest"]["contents"]]
-    assert sorted(paths) == ["checkpoints/best-00000004/tensors.safetensors", "config.yaml"]
+    weights = "checkpoints/best-00000004/tensors.safetensors"
+    assert sorted(paths) == [weights, "config.yaml", "record.json"]
     assert set(model["aliases"]) == {"latest", "best"}
+
+
+def test_the_folder_of_the_model_artifact_is_a_run_to_load(tmp_path, tiny_cfg):
+    """As `wandb artifact get` lays it out: each file at its path in the manifest."""
+    directory, cfg = tmp_path / "run", tiny_cfg()
+    weights = build_model(cfg).state_dict()
+    tensors = {f"model.{name}": weight for name, weight in weights.items()}
+    best = write_checkpoint(directory / "checkpoints", "best-00000004", tensors, {"step": 4})
+    (directory / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    record = {"status": "finished", "dtype": "bfloat16", "code": {"commit": None, "files": {}}}
+    (directory / "record.json").write_text(json.dumps(record))
+    logged: list[wandb.Artifact] = []
+    session = SimpleNamespace(log_artifact=lambda model, aliases: logged.append(model))
+    _log_model(session, TrackedRun("id", directory, {}, "table", "row", "name"))
+
+    folder = tmp_path / "got"
+    for name, entry in logged[0].manifest.entries.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(entry.local_path, folder / name)
+    shutil.rmtree(directory)
+    run = load_run(folder, "best", "cpu")
+    assert run.checkpoint.path.name == best.name and run.machine.dtype_name == "bfloat16"
+    assert all(torch.equal(run.model.state_dict()[name], weights[name]) for name in weights)
 
 
 @pytest.mark.slow
