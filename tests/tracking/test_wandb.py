@@ -231,7 +231,7 @@ def test_wandb_has_the_history_without_gaps_or_doubled_steps(wandb_records, resu
         if "train/batch_loss_nats" in line:
             assert item["train/batch_loss_nats"] == line["train/batch_loss_nats"]
     assert [item["val/loss_nats"] for item in history[1::2]] == [2, 0, 2, 4]
-    assert history[1]["masks/block0/mlp_output.values"] == [1] * 20
+    assert history[1]["masks/all.values"] == [1] * 20
     assert history[3]["samples._type"] == "table-file"
     tables = resumed[0].glob(
         "runs/published_nano/learned/*/wandb/offline-run-*/files/media/table/*"
