@@ -50,11 +50,10 @@ def test_a_mode_that_is_none_is_refused(mode):
 def test_online_without_a_key_is_refused_before_wandb_asks(monkeypatch):
     with pytest.raises(ValueError, match=r"tracker.mode=online needs a W&B key.*wandb login"):
         WandbTracker(project="p", mode="online")
-    assert WandbTracker(project="p", mode="auto").mode == "offline"
+    assert WandbTracker(project="p", mode="auto")._wandb_mode() == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert WandbTracker(project="p", mode="online").mode == "online"
-    assert WandbTracker(project="p", mode="offline").mode == "offline"
-    assert WandbTracker(project="p", mode="auto").mode is None  # W&B's own settings decide
+    for mode, taken in (("online", "online"), ("offline", "offline"), ("auto", None)):
+        assert WandbTracker(project="p", mode=mode)._wandb_mode() == taken  # None: W&B's settings
 
 
 NEW, KEY = urlsplit(wandb.Settings().base_url).netloc, "0123456789" * 4
@@ -99,7 +98,9 @@ def test_a_login_at_a_host_of_its_own_is_seen(tmp_path, monkeypatch):
     assert not has_wandb_key()
 
 
-def test_wandb_is_not_imported_where_no_netrc_could_be_read(tmp_path):
+def test_wandb_is_not_imported_to_make_a_tracker(tmp_path):
+    """It takes half a second, which the tracker's own thread has, not the run's start."""
+    (tmp_path / "netrc").write_text(f"machine {NEW} login user password {KEY}\n")
     make = "tracking.wandb.WandbTracker(project='p')"
     command = f"import sys, tracking.wandb; {make}; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command]).returncode == 0
