@@ -53,6 +53,12 @@ def wanted(options: argparse.ArgumentParser, arguments: argparse.Namespace) -> "
     from experiments.runs import load_table, make_table, own_table
 
     if arguments.source is not None:
+        if arguments.table is None and len(arguments.source) > 1:
+            given = " ".join(arguments.source)
+            options.error(
+                f"--source {given} has no table's name before it: put the table's name before "
+                f"--source, as in `{options.prog} {table_names()[0]} --source wandb`"
+            )
         if arguments.table is None or arguments.runs is not None:
             options.error("--source goes with a table's name, and without --runs")
         spec = load_spec(arguments.table)

@@ -1,8 +1,10 @@
-"""A stand-in for W&B's server, which knows one run's history and files, and no more."""
+"""A stand-in for W&B's server, which knows runs' histories and files, and no more."""
 
 import json
 import re
 import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,19 +17,35 @@ def page(what: str, nodes: list[dict[str, Any]]) -> dict[str, Any]:
     return {what: {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}}
 
 
-class Server(ThreadingHTTPServer):
-    """Answers the requests that W&B 0.31 makes for a run without media, and to read it again.
+@dataclass
+class Run:
+    """What the server has been sent of a run."""
 
-    It takes workspaces and reports. Used as `with Server() as server`.
+    created: dict[str, Any] = field(default_factory=dict)
+    history: list[str] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    exit_codes: list[int] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def take(self, stream: dict[str, Any]) -> None:
+        if new := stream.get("files", {}).get("wandb-history.jsonl"):
+            self.history[new["offset"] :] = new["content"]
+        if new := stream.get("files", {}).get("wandb-summary.json"):
+            self.summary = json.loads(new["content"][-1])
+        if "exitcode" in stream:
+            self.exit_codes.append(stream["exitcode"])
+
+
+class Server(ThreadingHTTPServer):
+    """Answers the requests that W&B 0.31 makes for runs without media, and to read them again.
+
+    Of one project, whose runs it gives whatever the filter. It takes workspaces and reports. Used as
+    `with Server() as server`.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.history: list[str] = []
-        self.created: dict[str, Any] = {}
-        self.summary: dict[str, Any] = {}
-        self.exit_codes: list[int] = []
-        self.files: dict[str, bytes] = {}
+        self.runs: defaultdict[str, Run] = defaultdict(Run)  # by id
         self.views: list[dict[str, Any]] = []  # workspaces and reports
         self.address = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -39,35 +57,46 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that W&B cuts at its end is none of ours."""
 
-    def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
-        run = {
-            "id": "run", "name": variables.get("name"), "displayName": "", "description": "",
+    def described(self, name: str) -> dict[str, Any]:
+        run = self.runs[name]
+        return {
+            "id": name, "name": name, "displayName": "", "description": "",
             "config": "{}", "wandbConfig": '{"t": {}}', "sweepName": None, "summaryMetrics": "{}",
             "project": {"id": "project", "name": "dropout", "entity": OWNER}, "tags": [],
-            "historyLineCount": len(self.history), "historyTail": json.dumps(self.history[-1:]),
+            "historyLineCount": len(run.history), "historyTail": json.dumps(run.history[-1:]),
             "eventsLineCount": 0, "eventsTail": "[]", "logLineCount": 0, "notes": "",
         }  # fmt: skip
+
+    def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
         if operation == "RunResumeStatus":
-            bucket = run if self.history else None
+            name = variables["name"]
+            bucket = self.described(name) if self.runs[name].history else None
             return {"model": {"id": "m", "name": "dropout", "entity": OWNER, "bucket": bucket}}
         if operation == "UpsertBucket":
-            self.created |= {k: v for k, v in variables.items() if v is not None}
-            return {"upsertBucket": {"bucket": run, "inserted": not self.history}}
+            name = variables["name"]
+            run = self.runs[name]
+            run.created |= {k: v for k, v in variables.items() if v is not None}
+            bucket = self.described(name)
+            return {"upsertBucket": {"bucket": bucket, "inserted": not run.history}}
         if operation == "CreateRunFiles":
-            url = f"{self.address}/files"
+            url = f"{self.address}/files/{variables['run']}"
             files = [{"name": n, "uploadUrl": f"{url}/{n}"} for n in variables["files"]]
             return {"createRunFiles": {"runID": "run", "uploadHeaders": [], "files": files}}
         if operation in ("Viewer", "GetDefaultEntity"):
             return {"viewer": {"id": "v", "username": "owner", "entity": "owner", "teams": None}}
         if operation == "Runs":
-            node = {"projectId": "1", "state": "finished", "user": OWNER} | run | {"name": "id"}
-            return {"project": page("runs", [node]) | {"internalId": "1", "runCount": 1}}
+            more = {"projectId": "1", "state": "finished", "user": OWNER}
+            nodes = [self.described(name) | more for name in self.runs]
+            return {"project": page("runs", nodes) | {"internalId": "1", "runCount": len(nodes)}}
         if operation == "RunFiles":
+            files, url = (
+                self.runs[variables["name"]].files,
+                f"{self.address}/files/{variables['name']}",
+            )
             nodes = [
                 {
-                    "id": name, "name": name, "url": f"{self.address}/files/{name}", "md5": "",
-                    "directUrl": "", "sizeBytes": len(self.files[name]), "mimetype": "",
-                    "updatedAt": None,
+                    "id": name, "name": name, "url": f"{url}/{name}", "md5": "", "directUrl": "",
+                    "sizeBytes": len(files[name]), "mimetype": "", "updatedAt": None,
                 }
                 for name in variables["fileNames"]
             ]  # fmt: skip
@@ -83,14 +112,6 @@ class Server(ThreadingHTTPServer):
             return {"upsertView": {"view": view | own, "inserted": True}}
         return {"entity": {"organization": None}}
 
-    def take(self, stream: dict[str, Any]) -> None:
-        if new := stream.get("files", {}).get("wandb-history.jsonl"):
-            self.history[new["offset"] :] = new["content"]
-        if new := stream.get("files", {}).get("wandb-summary.json"):
-            self.summary = json.loads(new["content"][-1])
-        if "exitcode" in stream:
-            self.exit_codes.append(stream["exitcode"])
-
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -104,16 +125,18 @@ class Handler(BaseHTTPRequestHandler):
             operation = re.findall(r"\b(?:query|mutation)\s+(\w+)", query["query"])[0]
             answer = {"data": self.server.answer(operation, query.get("variables") or {})}
         elif self.path.endswith("/file_stream"):
-            self.server.take(json.loads(body))
+            self.server.runs[self.path.split("/")[-2]].take(json.loads(body))
         self.reply(answer)
 
     def do_PUT(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.files[self.path.removeprefix("/files/")] = content
+        _, _, run, name = self.path.split("/", 3)
+        self.server.runs[run].files[name] = content
         self.reply({})
 
     def do_GET(self) -> None:
-        self.send(self.server.files[self.path.removeprefix("/files/")])
+        _, _, run, name = self.path.split("/", 3)
+        self.send(self.server.runs[run].files[name])
 
     def reply(self, answer: dict[str, Any]) -> None:
         self.send(json.dumps(answer).encode())

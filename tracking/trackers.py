@@ -81,13 +81,22 @@ class NoTracker:
 def shown(values: Mapping[str, Value], modules: bool) -> dict[str, Value]:
     """The values as a dashboard names them: each in a group, and without dots, which it would nest.
 
-    Without `modules` those of single modules stay out: a deep model has hundreds.
+    Without `modules` those of single modules stay out, for a deep model has hundreds: of the soft
+    masks' histograms there is one of all together, `masks/all`.
     """
-    return {
+    masks = [value for value in values.values() if isinstance(value, Histogram)]
+    named = {
         _GROUPED.get(name, name).replace(".", "_"): value
         for name, value in values.items()
-        if modules or "modules" not in name.split("/")
+        if modules or not (isinstance(value, Histogram) or "modules" in name.split("/"))
     }
+    return named | {"masks/all": _together(masks)} if masks else named
+
+
+def _together(histograms: Sequence[Histogram]) -> Histogram:
+    """One histogram of all: in each bin the sum of their counts."""
+    counts = zip(*(histogram.counts for histogram in histograms), strict=True)
+    return Histogram([sum(bins) for bins in counts])
 
 
 class GuardedTracker:

@@ -33,8 +33,8 @@ class WandbTracker:
     """Weights & Biases, with a table as group and a row as job type.
 
     `mode` is `online`, `offline` or `auto`: online where W&B's own places (WANDB_API_KEY, the
-    netrc file of `wandb login`) hold a key, else offline. `modules` shows the metrics of single
-    modules too; `model` adds the best checkpoint of a finished run as an artifact. WANDB_NAME,
+    netrc file of `wandb login`) hold a key, else offline. `modules` shows what is of single modules
+    too; `model` adds the best checkpoint of a finished run as an artifact. WANDB_NAME,
     WANDB_TAGS, WANDB_RUN_GROUP and WANDB_JOB_TYPE win over the run's own. Raises UserError for
     another mode, and for `online` without a key, where W&B would stop and ask on the terminal.
     """
@@ -51,16 +51,13 @@ class WandbTracker:
     ) -> None:
         if mode not in ("auto", "online", "offline"):
             raise UserError(f"tracker.mode={mode} must be one of auto, online, offline")
-        has_key = mode != "offline" and has_wandb_key()
-        if mode == "online" and not has_key:
+        if mode == "online" and not has_wandb_key():
             raise UserError(
                 "tracker.mode=online needs a W&B key, and there is none: run `wandb login`, set "
                 "WANDB_API_KEY, or use tracker.mode=auto, which then runs offline"
             )
         self.project, self.entity, self.tags = project, entity, list(tags)
-        self.modules, self.model = modules, model
-        # None: as W&B's own settings have it (WANDB_MODE, `wandb offline`), and online without any.
-        self.mode: Any = (None if has_key else "offline") if mode == "auto" else mode
+        self.mode, self.modules, self.model = mode, modules, model
 
     def track(self, run: TrackedRun, events: Iterable[Event]) -> None:
         # W&B's reports on itself go out to a third party, and without a connection delay the exit.
@@ -69,8 +66,9 @@ class WandbTracker:
 
         wandb.setup(wandb.Settings(silent=True))
         with wandb.init(
-            project=self.project, entity=self.entity, mode=self.mode, id=run.id, resume="allow",
-            dir=str(run.directory), config=dict(run.config), settings=_wandb_settings(),
+            project=self.project, entity=self.entity, mode=self._wandb_mode(), id=run.id,
+            resume="allow", dir=str(run.directory), config=dict(run.config),
+            settings=_wandb_settings(),
             name=_unless_set("WANDB_NAME", run.name),
             group=_unless_set("WANDB_RUN_GROUP", run.group),
             job_type=_unless_set("WANDB_JOB_TYPE", run.job_type),
@@ -87,6 +85,15 @@ class WandbTracker:
             logger.info(
                 "W&B, offline: look with `wandb leet %s`, send with `wandb sync %s`", folder, folder
             )
+
+    def _wandb_mode(self) -> Any:
+        """The mode as W&B takes it, `auto` decided.
+
+        None: as W&B's own settings have it (WANDB_MODE, `wandb offline`), and online without any.
+        """
+        if self.mode != "auto":
+            return self.mode
+        return None if has_wandb_key() else "offline"
 
     def _send(self, session: Any, run: TrackedRun, events: Iterable[Event]) -> None:
         if session.offline:
@@ -168,12 +175,16 @@ def _mask_pages(directory: Path) -> dict[str, Any]:
 
 
 def _log_model(session: Any, run: TrackedRun) -> None:
-    """The best checkpoint and its config, as they lie in the run's directory: `--run` takes them."""
+    """The best checkpoint with the run's config and record, as they lie in its directory.
+
+    `--run` takes such a folder; the record has the dtype that the run computed in.
+    """
     import wandb
 
     *_, best = sorted(run.directory.glob("checkpoints/best-????????"))
     model = wandb.Artifact(f"model-{run.id}", type="model", metadata={"row": run.job_type})
-    model.add_file(str(run.directory / "config.yaml"), policy="immutable", skip_cache=True)
+    for kept in ("config.yaml", RECORD):
+        model.add_file(str(run.directory / kept), policy="immutable", skip_cache=True)
     name = best.relative_to(run.directory).as_posix()
     model.add_dir(str(best), name=name, policy="immutable", skip_cache=True)
     session.log_artifact(model, aliases=["best"])

@@ -24,7 +24,11 @@ def corners() -> list[dict]:
     return [dict(zip(SWEEP["parameters"], values, strict=True)) for values in found]
 
 
-@pytest.mark.parametrize("chosen", [corners()[0], corners()[-1]])
+# Floats as an agent draws them: one written with an exponent, and one with all its 17 digits.
+ODD = {"dropout.shift_init": 1e-7, "optimizer.lr": 0.0012345678901234567}
+
+
+@pytest.mark.parametrize("chosen", [corners()[0], corners()[-1], corners()[0] | ODD])
 def test_a_line_of_the_sweep_is_the_config_that_it_says(chosen):
     given = {"args": {name: {"value": value} for name, value in chosen.items()}}
     command = create_sweep_command(SWEEP["command"])

@@ -1,7 +1,10 @@
 """Tables from W&B: the same bytes as from local records, and what is said where they are not there."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +15,10 @@ import yaml
 from common.wandb_places import PROJECT
 from experiments import sources
 from experiments.table import main
+from tests.wandb_server import Server
 
 ROOT = Path(__file__).parents[2]
+KEY = "0123456789" * 4
 
 
 @pytest.fixture
@@ -60,7 +65,7 @@ class FakeApi:
 
 @pytest.fixture
 def service(tmp_path, small_table, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
     api = FakeApi(local_records(tmp_path)[::-1])
     monkeypatch.setattr(wandb, "Api", lambda timeout: api)
     return api
@@ -122,6 +127,14 @@ def test_another_source_is_refused(small_table, capsys, given):
     assert "--source must be `wandb`, or `offline DIR`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", [["wandb", "a_table"], ["offline", "DIR", "a_table"]])
+def test_a_table_named_behind_the_source_is_told_its_place(capsys, given):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--source", *given])
+    said = capsys.readouterr().err
+    assert f"--source {' '.join(given)} has no table's name before it: put the table's name" in said
+
+
 def test_a_run_without_a_record_is_left_out_and_named(small_table, service, monkeypatch, capsys):
     runs = [*service.runs("", {}, ""), SimpleNamespace(id="bare", files=lambda names: [])]
     monkeypatch.setattr(service, "runs", lambda *_, **__: runs)
@@ -147,3 +160,59 @@ def test_a_file_that_is_no_record_is_not_downloaded(small_table, service, monkey
 def test_the_project_is_the_trackers(small_table):
     config = yaml.safe_load((ROOT / "configs" / "tracker" / "wandb.yaml").read_text())
     assert config["project"] == PROJECT
+
+
+# W&B for real, in processes of its own
+
+
+def run_python(*arguments: object, **env: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_makes_the_same_page_by_wandbs_own_client(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    local = page("published_nano")
+    Path("page.md").unlink()
+    records = sorted((ROOT / "results/runs/published_nano").glob("*/seed*.json"))
+    command = ("-m", "experiments.table", "published_nano", "--source", "wandb")
+    with Server() as server:
+        for number, record in enumerate(reversed(records)):
+            server.runs[f"id{number}"].files["record.json"] = record.read_bytes()
+        place = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.address}
+        run_python(*command, "--project", "dropout", "--out", "page.md", **place)
+    assert Path("page.md").read_bytes() == local
+
+
+TRACK = """
+import sys
+from pathlib import Path
+from tracking.trackers import Event, TrackedRun
+from tracking.wandb import WandbTracker
+
+for directory in map(Path, sys.argv[1:]):
+    run = TrackedRun(directory.name, directory, {}, "small_case", "row", "name")
+    WandbTracker(project="p", mode="offline").track(run, [Event(1, {"val/loss_nats": 4.0})])
+"""
+
+
+@pytest.mark.slow
+def test_the_page_is_the_same_from_what_the_tracker_writes_offline(tmp_path, small_table):
+    first, second, *others = local_records(tmp_path)
+    for record in others:
+        record.unlink()
+    runs = [tmp_path / "deep" / name for name in ("one", "two")]
+    for directory, record in zip(runs, (first, second), strict=True):
+        directory.mkdir(parents=True)
+        shutil.copy(record, directory / "record.json")
+    run_python("-c", TRACK, *runs)
+    for directory in runs:
+        (directory / "record.json").unlink()  # only W&B's own copies are left
+    assert page(small_table, "--source", "offline", "deep") == page(small_table)

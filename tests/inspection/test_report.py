@@ -117,6 +117,20 @@ def test_the_command_writes_one_page_and_its_pictures(run, monkeypatch, capsys):
     assert {"batch", "expectation", "ones", "soft_masks", "shared_prefix"} <= pictures
 
 
+def test_of_a_finished_wandb_run_it_says_how_to_send_the_page(learned, machine, windows, tmp_path):
+    looked_at = subject(learned, machine, windows)
+    tracker = {"project": "our own", "entity": None, "mode": "offline"}
+    looked_at.cfg.tracker = tracker
+    assert inspect_masks.sending(looked_at, tmp_path) == ""  # no record: it has not begun
+    record = {"status": "finished", "code": {"commit": None, "files": {}}}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert inspect_masks.sending(looked_at, tmp_path) == (
+        f"python -m tracking.send --run {tmp_path} --project 'our own' --mode offline"
+    )
+    looked_at.cfg.tracker = {"_target_": "tracking.trackers.NoTracker"}
+    assert inspect_masks.sending(looked_at, tmp_path) == ""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -34,7 +34,8 @@ def test_it_shows_scalars_histograms_and_texts_once(tmp_path):
     tags = read.Tags()
     assert set(tags["scalars"]) == {"optimizer/lr", "final/val/loss_nats"}
     assert [(e.step, e.value) for e in read.Scalars("optimizer/lr")] == [(1, 0.5), (2, 0.25)]
-    (histogram,) = read.Histograms("masks/block0/mlp_output")
+    assert tags["histograms"] == ["masks/all"]
+    (histogram,) = read.Histograms("masks/all")
     value = histogram.histogram_value
     assert (value.num, value.sum, value.bucket) == (4, 0.125 + 3 * 0.625, [1, 0, 3, 0])
     (text,) = read.Tensors("samples/text_summary")

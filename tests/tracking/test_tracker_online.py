@@ -66,11 +66,13 @@ def test_a_resumed_run_is_the_same_run_without_gaps_or_doubled_steps(tmp_path, s
         record.write_text(finished if exit_code == 0 else '{"status": "running"}')
         ask(server, SESSION, tmp_path, last, exit_code)
     ask(server, READ, record)
-    assert server.created.items() >= {
+    assert list(server.runs) == ["id"]
+    run = server.runs["id"]
+    assert run.created.items() >= {
         "name": "id", "project": "dropout", "groupName": "table", "jobType": "row",
     }.items()  # fmt: skip
-    lines = [json.loads(line) for line in server.history]
+    lines = [json.loads(line) for line in run.history]
     assert [line["_step"] for line in lines] == list(range(1, 9))
     assert [line["val/loss_nats"] for line in lines] == [1 / step for step in range(1, 9)]
-    assert server.summary.items() >= {"final/val/loss_nats": 0.5, "progress/time_s": 7.0}.items()
-    assert server.exit_codes == [os.EX_TEMPFAIL, 1, 0]
+    assert run.summary.items() >= {"final/val/loss_nats": 0.5, "progress/time_s": 7.0}.items()
+    assert run.exit_codes == [os.EX_TEMPFAIL, 1, 0]

@@ -11,8 +11,24 @@ from pathlib import Path
 import pytest
 
 from cli.instantiate import instantiate, read_config
-from tracking.trackers import Event, GuardedTracker, NoTracker, TrackedRun, shown
+from tracking.directory import open_run
+from tracking.lines import read_lines
+from tracking.record import RunRecord
+from tracking.show import closing_event, events
+from tracking.signals import StopSignals
+from tracking.tensorboard import TensorBoardTracker
+from tracking.trackers import (
+    Event,
+    GuardedTracker,
+    Histogram,
+    NoTracker,
+    TrackedRun,
+    Value,
+    shown,
+)
 from tracking.wandb import WandbTracker
+from train import train
+from training.state import TrainState
 
 
 def tracked_run(directory: Path) -> TrackedRun:
@@ -98,21 +114,54 @@ def test_no_tracker_is_no_failure(tmp_path, caplog):
 # What a dashboard is given
 
 
-def test_every_metric_has_a_group_and_no_name_a_dot():
-    values = {"lr": 0.1, "time_s": 2.0, "eval/above_0.9": 0.5, "modules/block0/mlp/eval/ones": 1.0}
-    few = {"optimizer/lr": 0.1, "progress/time_s": 2.0, "eval/above_0_9": 0.5}
-    assert shown(values, modules=False) == few
-    assert shown(values, modules=True) == few | {"modules/block0/mlp/eval/ones": 1.0}
+@pytest.fixture
+def told(tiny_cfg) -> dict[str, Value]:
+    """All that a tiny learned run tells of itself, by name."""
+    cfg = tiny_cfg("dropout=learned_everywhere", "steps=2", "model.n_layer=1")
+    device = {"kind": "cpu", "name": "a CPU", "threads": 1}
+    facts = {"code": {"commit": None, "files": {}}, "versions": {}, "device": device}
+    opened = open_run(cfg, "text", dtype="float32", device_kind="cpu")
+    with opened as run, RunRecord(run, facts, NoTracker()) as record, StopSignals() as stop:
+        train(TrainState.build(cfg), run, record, stop)
+    files = (read_lines(run.path / name) for name in ("metrics.jsonl", "media.jsonl"))
+    closing = closing_event(2, "best", run.read_record()["best"])
+    seen = [*events([line for lines in files for line in lines]), closing]
+    return {name: value for event in seen for name, value in event.values.items()}
+
+
+def test_what_a_run_tells_has_a_group_and_no_dot_and_is_little_for_a_deep_model(told):
+    block = [name for name in told if "block0" in name]
+    deep = told | {n.replace("block0", f"block{k}"): told[n] for n in block for k in range(26)}
+    assert sum(name.startswith("masks/block") for name in deep) == 26 * 3
+    groups = {"train", "val", "eval", "optimizer", "speed", "progress", "final", "best", "masks"}
+    few = shown(deep, modules=False)
+    assert {name.split("/")[0] for name in few if name != "samples"} == groups
+    curves = [name for name in few if not name.startswith(("final/", "best/"))]
+    assert len(curves) < 40  # a panel each
+    many = shown(deep, modules=True)
+    assert few.keys() < many.keys() and len(many) == len(deep) + 1
+    assert all("/" in name for name in many if name != "samples")
+    assert not any("." in name for name in many)
+
+
+def test_the_masks_of_all_modules_are_one_histogram():
+    masks = {"masks/block0/a": Histogram([1, 0, 3]), "masks/block1/a": Histogram([0, 2, 4])}
+    together = {"masks/all": Histogram([1, 2, 7])}
+    assert shown(masks, modules=False) == together
+    assert shown(masks, modules=True) == masks | together
     closing = {"final/modules/block0/mlp/eval/ones": 1.0}
     assert shown(closing, modules=False) == {} and shown(closing, modules=True) == closing
 
 
-@pytest.mark.parametrize("name", ["wandb", "none"])
-def test_the_config_makes_the_tracker(monkeypatch, name):
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+@pytest.mark.parametrize(
+    ("name", "tracker"),
+    [("wandb", WandbTracker), ("tensorboard", TensorBoardTracker), ("none", NoTracker)],
+)
+def test_the_config_makes_the_tracker(name, tracker):
+    if name == "tensorboard":
+        pytest.importorskip("tensorboard")
     cfg = read_config(Path(__file__).parents[2] / "configs" / "tracker" / f"{name}.yaml")
-    made = instantiate(cfg)
-    assert isinstance(made, WandbTracker if name == "wandb" else NoTracker)
+    assert isinstance(instantiate(cfg), tracker)
 
 
 def test_importing_the_module_does_not_import_wandb():

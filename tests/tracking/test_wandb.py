@@ -8,16 +8,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 import wandb
+from omegaconf import OmegaConf
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
 from common.wandb_places import has_wandb_key
+from tracking.checkpoint import write_checkpoint
 from tracking.lines import read_lines
+from tracking.load import load_run
 from tracking.trackers import Event, TrackedRun
-from tracking.wandb import WandbTracker
+from tracking.wandb import WandbTracker, _log_model
+from training.state import build_model
 
 SECRETS = {
     "WANDB_API_KEY": "5ec4e7" * 6 + "5ec4",  # as long as a real one
@@ -44,11 +50,10 @@ def test_a_mode_that_is_none_is_refused(mode):
 def test_online_without_a_key_is_refused_before_wandb_asks(monkeypatch):
     with pytest.raises(ValueError, match=r"tracker.mode=online needs a W&B key.*wandb login"):
         WandbTracker(project="p", mode="online")
-    assert WandbTracker(project="p", mode="auto").mode == "offline"
+    assert WandbTracker(project="p", mode="auto")._wandb_mode() == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert WandbTracker(project="p", mode="online").mode == "online"
-    assert WandbTracker(project="p", mode="offline").mode == "offline"
-    assert WandbTracker(project="p", mode="auto").mode is None  # W&B's own settings decide
+    for mode, taken in (("online", "online"), ("offline", "offline"), ("auto", None)):
+        assert WandbTracker(project="p", mode=mode)._wandb_mode() == taken  # None: W&B's settings
 
 
 NEW, KEY = urlsplit(wandb.Settings().base_url).netloc, "0123456789" * 4
@@ -93,7 +98,9 @@ def test_a_login_at_a_host_of_its_own_is_seen(tmp_path, monkeypatch):
     assert not has_wandb_key()
 
 
-def test_wandb_is_not_imported_where_no_netrc_could_be_read(tmp_path):
+def test_wandb_is_not_imported_to_make_a_tracker(tmp_path):
+    """It takes half a second, which the tracker's own thread has, not the run's start."""
+    (tmp_path / "netrc").write_text(f"machine {NEW} login user password {KEY}\n")
     make = "tracking.wandb.WandbTracker(project='p')"
     command = f"import sys, tracking.wandb; {make}; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command]).returncode == 0
@@ -252,7 +259,7 @@ def test_wandb_has_the_history_without_gaps_or_doubled_steps(wandb_records, resu
         if "train/batch_loss_nats" in line:
             assert item["train/batch_loss_nats"] == line["train/batch_loss_nats"]
     assert [item["val/loss_nats"] for item in history[1::2]] == [2, 0, 2, 4]
-    assert history[1]["masks/block0/mlp_output.values"] == [1] * 20
+    assert history[1]["masks/all.values"] == [1] * 20
     assert history[3]["samples._type"] == "table-file"
     tables = resumed[0].glob(
         "runs/published_nano/learned/*/wandb/offline-run-*/files/media/table/*"
@@ -277,8 +284,32 @@ def test_wandb_has_the_best_checkpoint_where_a_run_has_it(wandb_records):
         if r["type"] == "artifact" and r["artifact"]["type"] == "model"
     ]
     paths = [entry["path"] for entry in model["manifest"]["contents"]]
-    assert sorted(paths) == ["checkpoints/best-00000004/tensors.safetensors", "config.yaml"]
+    weights = "checkpoints/best-00000004/tensors.safetensors"
+    assert sorted(paths) == [weights, "config.yaml", "record.json"]
     assert set(model["aliases"]) == {"latest", "best"}
+
+
+def test_the_folder_of_the_model_artifact_is_a_run_to_load(tmp_path, tiny_cfg):
+    """As `wandb artifact get` lays it out: each file at its path in the manifest."""
+    directory, cfg = tmp_path / "run", tiny_cfg()
+    weights = build_model(cfg).state_dict()
+    tensors = {f"model.{name}": weight for name, weight in weights.items()}
+    best = write_checkpoint(directory / "checkpoints", "best-00000004", tensors, {"step": 4})
+    (directory / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    record = {"status": "finished", "dtype": "bfloat16", "code": {"commit": None, "files": {}}}
+    (directory / "record.json").write_text(json.dumps(record))
+    logged: list[wandb.Artifact] = []
+    session = SimpleNamespace(log_artifact=lambda model, aliases: logged.append(model))
+    _log_model(session, TrackedRun("id", directory, {}, "table", "row", "name"))
+
+    folder = tmp_path / "got"
+    for name, entry in logged[0].manifest.entries.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(entry.local_path, folder / name)
+    shutil.rmtree(directory)
+    run = load_run(folder, "best", "cpu")
+    assert run.checkpoint.path.name == best.name and run.machine.dtype_name == "bfloat16"
+    assert all(torch.equal(run.model.state_dict()[name], weights[name]) for name in weights)
 
 
 @pytest.mark.slow
