@@ -180,7 +180,11 @@ def test_a_finished_run_is_opened_as_it_was_and_held(tmp_path):
     with open_finished(path) as run:
         assert (run.path, run.status, run.changed) == (path, "finished", ())
         assert (run.id, run.run_hash, run.config) == known
-        with pytest.raises(ValueError, match="is in use by process"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^{path} is in use by process {os.getpid()} on .*: "
+            r"wait for it, stop it, or choose another seed or runs_dir=DIR$",
+        ):
             open_in(tmp_path)
     open_in(tmp_path).close()
 
@@ -231,11 +235,25 @@ def test_a_base_is_known_by_its_hashes_and_not_by_its_path(tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_a_directory_is_that_of_all_that_the_hash_is_of(tmp_path):
+    facts = {"dtype": "bfloat16", "device_kind": "cuda", "base": {"run_hash": "a"}}
+    with open_run(CONFIG | {"runs_dir": str(tmp_path)}, "data", **facts) as run:
+        assert run.run_hash == run_hash(CONFIG, "data", **facts)
+
+
+def test_a_run_has_the_record_of_its_directory(tmp_path):
+    with open_in(tmp_path) as run:
+        assert run.read_record() == {}
+        leave(run, "running")
+        assert run.read_record()["status"] == "running"
+
+
 def test_a_run_keeps_its_id_and_a_fresh_one_gets_another(tmp_path):
     with open_in(tmp_path) as first:
         leave(first, "interrupted")
     with open_in(tmp_path) as second:
         assert second.id == first.id
+        assert (second.path / "nonce").read_text() == second.nonce
     with open_in(tmp_path, fresh=True) as third:
         assert third.id != first.id
         assert re.fullmatch(rf"{third.run_hash[:8]}-[0-9a-f]{{8}}", third.id)
@@ -245,7 +263,7 @@ def test_a_run_keeps_its_id_and_a_fresh_one_gets_another(tmp_path):
 def test_a_damaged_record_is_named_and_fresh_gets_past_it(tmp_path, text):
     path = leave(open_in(tmp_path), "running")
     (path / "record.json").write_text(text)
-    with pytest.raises(ValueError, match=r"record.json is not a run's record.*fresh=true"):
+    with pytest.raises(ValueError, match=r"record.json is not a run's record.*runs anew$"):
         open_in(tmp_path)
     with open_in(tmp_path, fresh=True) as run:
         assert run.status == "new"
@@ -301,7 +319,9 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"cannot write .*file.*runs_dir=DIR"):
+    with pytest.raises(
+        ValueError, match=rf"^cannot write {tmp_path}/file/nano/learned/.*\(runs_dir=DIR\)$"
+    ):
         open_in(tmp_path / "file")
 
 
