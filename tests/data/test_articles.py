@@ -54,6 +54,12 @@ def test_which_article_goes_where(salt):
     assert " ".join(split for split, _ in pieces) == PINNED[salt]
 
 
+def test_without_a_salt_there_is_none():
+    assert list(by_article_hash(ARTICLES, 0.2, 0.2)) == list(
+        by_article_hash(ARTICLES, 0.2, 0.2, salt="")
+    )
+
+
 @pytest.mark.parametrize("salt", ["", "2026-11"])
 def test_the_borders_of_the_splits_are_exactly_where_they_are_said_to_be(salt):
     for text in ARTICLES[:200]:

@@ -32,27 +32,23 @@ TREES = ROOT / ".cache" / "mutation"
 FIGURES, PAGE = ROOT / "results" / "mutation.json", ROOT / "results" / "mutation.md"
 EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 
-# What is changed, a file or a whole room at a time.
-UNITS = (
-    "experiments/statistics.py",
-    "experiments/mixing.py",
-    "data/articles.py",
-    "training/schedule.py",
-    "training/step.py",
-    "training/evaluate.py",
-    "tracking/directory.py",
-    *(f"ops/{name}.py" for name in ("attention", "build", "gelu", "head", "learned_mask")),
-    *(f"ops/{name}.py" for name in ("linear", "masking", "native", "random", "rotary")),
-    "dropout",
-)
-# Where not the test of a file's own name states its laws.
-TESTS = {"dropout": ("tests/dropout",)}
+MODULES = {
+    "experiments": "statistics mixing",
+    "data": "articles",
+    "training": "schedule step evaluate",
+    "tracking": "directory",
+    "ops": "attention build gelu head learned_mask linear masking native random rotary",
+    "dropout": "alpha base channel checks classic drop_path feature_alpha fourier head layer_group "
+    "learned masked multiplicative none penalties rounding standard token",
+}
 # Tests that cannot be run on changed code: mutmut's wrappers do not trace, and in another process
 # they do not know which change is meant.
 LEFT_OUT = {
-    "ops/masking.py": ("it_traces_as_torchs_own",),
-    "tracking/directory.py": ("no_permission_is_a_clear_error", "one_process_at_a_time"),
+    "ops/masking.py": "it_traces_as_torchs_own",
+    "tracking/directory.py": "no_permission_is_a_clear_error or one_process_at_a_time",
 }
+# The laws of every kind are those of the kinds that a file makes.
+KINDS = {"base": "none", "checks": "checks", "masked": "channel", "multiplicative": "inspectable"}
 PYTEST = ("-n0", "-p", "tests.mutation.quick", "--hypothesis-profile=mutation")
 KILLED = {"killed", "segfault", "timeout"}
 
@@ -66,33 +62,45 @@ class Change:
     becomes: str
 
 
-def modules(unit: str) -> list[str]:
-    """The files of a unit, but for those without a function to change."""
-    files = sorted((ROOT / unit).glob("*.py")) or [ROOT / unit]
-    return [f.relative_to(ROOT).as_posix() for f in files if "def " in f.read_text()]
+def modules() -> list[str]:
+    return [f"{room}/{name}.py" for room, names in MODULES.items() for name in names.split()]
 
 
-def tests_of(unit: str) -> tuple[str, ...]:
-    room, _, file = unit.rpartition("/")
-    return TESTS.get(unit, (f"tests/{room}/test_{file}",))
+def tests_of(module: str) -> tuple[str, ...]:
+    """What mirrors the module, as arguments of pytest."""
+    room, _, file = module.rpartition("/")
+    mirror = f"tests/{room}/test_{file}"
+    if room != "dropout":
+        return mirror, *([f"-k=not ({LEFT_OUT[module]})"] if module in LEFT_OUT else [])
+    name = file.removesuffix(".py")
+    own = [mirror] if (ROOT / mirror).exists() else []
+    return *own, "tests/dropout/test_laws.py", f"-k={KINDS.get(name, name)}"
 
 
-def run(unit: str) -> dict[str, Any]:
-    """Try each change to the unit's modules, and return the figures of each."""
-    tree = TREES / unit.removesuffix(".py").replace("/", ".")
-    files = {module: tree / "mutants" / f"{module}.meta" for module in modules(unit)}
-    before = {file: file.read_text() for file in files.values() if file.exists()}
-    _copy(unit, tree)
-    for file, text in before.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(_without_survivors(text))
+def run(module: str) -> dict[str, Any]:
+    """Try each change to the module, and return its figures."""
+    tree = TREES / module.removesuffix(".py").replace("/", ".")
+    verdicts = tree / "mutants" / f"{module}.meta"
+    before = verdicts.read_text() if verdicts.exists() else None
+    _copy(module, tree)
+    if before is not None:
+        verdicts.parent.mkdir(parents=True)
+        verdicts.write_text(_without_survivors(before))
     # A cache of its own, so that a changed module never leaves a library where others load it.
     environment = os.environ | {"XDG_CACHE_HOME": str(TREES / "cache")}
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1"]
     subprocess.run(command, cwd=tree, env=environment, check=True)
+    codes = json.loads(verdicts.read_text())["exit_code_by_key"]
+    statuses = {name: status_by_exit_code[code] for name, code in codes.items()}
     with contextlib.chdir(tree):
         reset_config()
-        return {module: _figures(module, file) for module, file in files.items()}
+        survivors = [_change(n, module) for n, status in statuses.items() if status not in KILLED]
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "mutants": len(statuses),
+        "by_status": dict(sorted(Counter(statuses.values()).items())),
+        "survivors": [vars(change) for change in survivors],
+    }
 
 
 def _without_survivors(verdicts: str) -> str:
@@ -103,31 +111,18 @@ def _without_survivors(verdicts: str) -> str:
     return json.dumps(known | {"exit_code_by_key": kept})
 
 
-def _figures(module: str, verdicts: Path) -> dict[str, Any]:
-    codes = json.loads(verdicts.read_text())["exit_code_by_key"]
-    statuses = {name: status_by_exit_code[code] for name, code in codes.items()}
-    survivors = [_change(name, module) for name, status in statuses.items() if status not in KILLED]
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "mutants": len(statuses),
-        "by_status": dict(sorted(Counter(statuses.values()).items())),
-        "survivors": [vars(change) for change in survivors],
-    }
-
-
-def _copy(unit: str, tree: Path) -> None:
+def _copy(module: str, tree: Path) -> None:
     shutil.rmtree(tree, ignore_errors=True)
     names = _git("ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in names:
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
-    left_out = [f"-k=not ({' or '.join(LEFT_OUT[unit])})"] if unit in LEFT_OUT else []
     options = {
-        "source_paths": modules(unit),
+        "source_paths": [module],
         "also_copy": sorted({name.partition("/")[0] for name in names}),
-        "pytest_add_cli_args": [*PYTEST, *left_out],
-        "pytest_add_cli_args_test_selection": list(tests_of(unit)),
+        "pytest_add_cli_args": list(PYTEST),
+        "pytest_add_cli_args_test_selection": list(tests_of(module)),
         "process_isolation": "forkserver",  # torch's threads do not survive a fork
     }
     with (tree / "pyproject.toml").open("a") as file:
@@ -179,11 +174,10 @@ def _page(known: dict[str, Any]) -> Iterator[str]:
     yield "run for 15 s longer than it should.\n"
     yield "| module | mutants | killed | timed out | equivalent | open | score | commit |"
     yield "|---|--:|--:|--:|--:|--:|--:|---|"
-    wanted = [module for unit in UNITS for module in modules(unit)]
-    of = {module: split(module, known[module]) for module in wanted if module in known}
+    of = {module: split(module, known[module]) for module in modules() if module in known}
     for module, (equivalent, unlisted) in of.items():
         yield _row(module, known[module], len(equivalent), len(unlisted))
-    if missing := [f"`{module}`" for module in wanted if module not in known]:
+    if missing := [f"`{module}`" for module in modules() if module not in known]:
         yield f"\nNot run yet: {', '.join(missing)}."
     yield "\n## Equivalent\n"
     yield "What no test can tell, and why.\n"
@@ -205,26 +199,28 @@ def _row(module: str, figures: dict[str, Any], equivalent: int, unlisted: int) -
 
 
 def _list(module: str, changes: dict[Change, str]) -> Iterator[str]:
+    by_line: dict[tuple[str, str, str], list[str]] = {}
     for change, why in changes.items():
-        was, becomes = (" ".join(text.split("\n")) for text in (change.was, change.becomes))
-        yield f"- `{module}`, `{change.function}`: `{was}` becomes `{becomes}`" + (
-            f": {why}" if why else ""
-        )
+        by_line.setdefault((change.function, change.was, why), []).append(change.becomes)
+    for (function, was, why), becomes in by_line.items():
+        others = " or ".join(f"`{' '.join(text.splitlines())}`" for text in becomes)
+        reason = f": {why}" if why else ""
+        yield f"- `{module}`, `{function}`: `{' '.join(was.splitlines())}` becomes {others}{reason}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("units", nargs="*", metavar="MODULE", help=f"of {', '.join(UNITS)}")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="dropout/token.py; or all")
     parser.add_argument("--page", action="store_true", help="only write the page again")
     options = parser.parse_args()
+    if unknown := set(options.modules) - set(modules()):
+        parser.error(f"{min(unknown)} is none of {', '.join(modules())}")
     known = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-    for unit in [] if options.page else options.units or UNITS:
-        found = run(unit)
-        known |= found
+    for module in [] if options.page else options.modules or modules():
+        known[module] = run(module)
         FIGURES.write_text(json.dumps(known, indent=1) + "\n")
-        for module in found:
-            for change in split(module, known[module])[1]:
-                print(f"{module}, {change.function}:\n- {change.was}\n+ {change.becomes}\n")
+        for change in split(module, known[module])[1]:
+            print(f"{module}, {change.function}:\n- {change.was}\n+ {change.becomes}\n")
     PAGE.write_text(page(known))
     print(PAGE.relative_to(ROOT))
     return int(any(split(module, figures)[1] for module, figures in known.items()))
