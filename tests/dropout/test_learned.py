@@ -148,7 +148,7 @@ def test_sigmoid_rounding_gives_way_to_the_threshold_in_evaluation(
 def test_statistics_come_without_gradients_only(make_site: Callable[..., Site]) -> None:
     module = build(make_site())
     x = torch.randn(B, T, C, dtype=torch.float64)
-    assert module(x).stats is None
+    assert module(x).stats is module(x).mask is module(x).soft_mask is None
     with torch.no_grad():
         out = module(x, return_mask=True)
     assert out.stats["ones"] == out.mask.mean()
@@ -195,8 +195,13 @@ def test_what_fits_is_taken_and_shown(make_site: Callable[..., Site]) -> None:
     for options, said in (
         ({}, "n_head=4, shift_init=0, mask_from=input, detach=none"),
         (
-            {"n_head": 1, "shift_init": 3.1416, "mask_from": "embedding", "detach": "output"},
-            "n_head=1, shift_init=3.1416, mask_from=embedding, detach=output",
+            {
+                "n_head": 1,
+                "shift_init": math.pi + 1e-4,
+                "mask_from": "embedding",
+                "detach": "output",
+            },
+            "n_head=1, shift_init=3.14169, mask_from=embedding, detach=output",
         ),
     ):
         module = LearnedDropout(make_site(), **(usual | options))  # type: ignore[arg-type]
@@ -219,6 +224,13 @@ def test_the_gradient_of_a_mask_from_bfloat16_is_that_of_float32() -> None:
     expected = torch.autograd.grad(exact.sum(), inputs)
     assert [g.dtype for g in found] == [torch.bfloat16, torch.float32]
     torch.testing.assert_close(found, expected)
+
+
+def test_a_mask_is_computed_in_float32_whatever_its_sources_are() -> None:
+    attended, shift = torch.randn(5, C).bfloat16(), torch.randn(C).bfloat16()
+    found = cosine_mask(attended, shift)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, cosine_mask(attended.float(), shift.float()))
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -107,7 +107,7 @@ def _without_survivors(verdicts: str) -> str:
     """What a test killed stays killed; the rest is tried again, for there may be a new test."""
     known = json.loads(verdicts)
     codes = known["exit_code_by_key"]
-    kept = {n: code if status_by_exit_code[code] == "killed" else None for n, code in codes.items()}
+    kept = {n: code if status_by_exit_code[code] in KILLED else None for n, code in codes.items()}
     return json.dumps(known | {"exit_code_by_key": kept})
 
 
@@ -168,10 +168,11 @@ def page(known: dict[str, Any]) -> str:
 def _page(known: dict[str, Any]) -> Iterator[str]:
     yield "# Mutation tests\n"
     yield "What the tests notice when one thing in a module is changed: `make mutation`, or"
-    yield "`python -m tests.mutation MODULE...`, with mutmut. Of a decorated function (a property, an"
-    yield "operator registered with torch) and of a module's constants it makes no changes. The score"
-    yield "is killed and timed out of all but the equivalent; a timeout is a change that makes a test"
-    yield "run for 15 s longer than it should.\n"
+    yield "`python -m tests.mutation MODULE...`, with mutmut and the tests that mirror the module. The"
+    yield "score is the share of killed and timed out in all but the equivalent; a change has timed out"
+    yield "where its tests take fifteen times as long. mutmut changes functions: neither decorated ones"
+    yield "(a property, the backward pass of a kernel) nor a module's constants. `slow` and GPU tests"
+    yield "have no part in it.\n"
     yield "| module | mutants | killed | timed out | equivalent | open | score | commit |"
     yield "|---|--:|--:|--:|--:|--:|--:|---|"
     of = {module: split(module, known[module]) for module in modules() if module in known}
