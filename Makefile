@@ -1,4 +1,4 @@
-# make demo | train | test | check | compare | soak | bench; ARGS adds to a command line: make train ARGS="dropout=none"
+# make demo | train | test | check | compare | soak | mutation | bench; ARGS adds to a command line: make train ARGS="dropout=none"
 
 PYTHON ?= python3
 SCALE ?= nano
@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv demo train test lint check compare table soak bench clean
+.PHONY: help venv demo train test lint check compare table soak mutation bench clean
 
 help:
 	@echo 'make demo     three small runs, one picture, one sentence: a few minutes on two cores'
@@ -24,6 +24,7 @@ help:
 	@echo 'make table    the committed table again, from its records'
 	@echo 'make test     the tests; make soak: the long ones'
 	@echo 'make check    format, lint, types, the import contract and the tests'
+	@echo 'make mutation MODULES=ops/gelu.py: what one change to a module would no test notice; without MODULES, of all'
 	@echo 'make bench    speed and memory beside a plain implementation'
 
 venv: $(INSTALLED)
@@ -63,6 +64,10 @@ soak: venv
 	$(PYTEST) -m 'slow or soak' --timeout 3600
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --write results/soak.md $(ARGS)
 	$(BIN)/python -m tests.soak --hostile --write results/hostile.md
+
+mutation: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	$(BIN)/python -m tests.mutation $(MODULES)
 
 bench: venv
 	$(BIN)/python -m benchmarks $(ARGS)

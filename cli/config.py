@@ -227,7 +227,7 @@ def _divisors(n: int) -> Iterator[int]:
 
 def _check_rates(optimizer: dict[str, Any], schedule: dict[str, Any]) -> None:
     lr, least = optimizer["lr"], schedule.get("min_lr", 0)
-    if least > lr:
+    if least > lr and schedule.get("decay_steps", 0) is not None:  # else the rate stays at lr
         raise UserError(
             f"schedule.min_lr={least} must be at most optimizer.lr={lr}: the rate falls to it"
         )

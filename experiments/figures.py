@@ -131,7 +131,7 @@ def final_val(table: Table) -> Figure:
         spans.append(ends)
     limit(axes, spans)
     axes.set_yticks(range(len(drawn)), [runs.row.label for runs in drawn])
-    axes.set_xlabel("final val loss, nats a token\n" + _legend(drawn))
+    figure.supxlabel("final val loss, nats a token\n" + _legend(drawn), fontsize=9)
     return figure
 
 
@@ -180,7 +180,7 @@ def val_difference(table: Table) -> Figure | None:
         one.row.row.label + ("" if alone else f" − {one.other.row.label}") for one, _ in pairs
     ]
     axes.set_yticks(range(len(pairs)), labels)
-    axes.set_xlabel(
+    figure.supxlabel(
         (
             f"final val loss minus that of {alone}, same seeds"
             if alone
@@ -191,7 +191,8 @@ def val_difference(table: Table) -> Figure | None:
             f"below zero: better; line: {LEVEL:.0%} interval; filled: supported, open: not"
             if any(one.reading != "too few seeds" for one, _ in pairs)
             else f"below zero: better; open: fewer than {MIN_SEEDS} seeds support no order"
-        )
+        ),
+        fontsize=9,
     )
     return figure
 
@@ -214,7 +215,7 @@ def train_val_gap(table: Table) -> Figure:
                               ha="center", fontsize=8)  # fmt: skip
     axes.set_ylim(len(drawn) - 0.4, -0.9)
     axes.set_yticks(range(len(drawn)), [runs.row.label for runs in drawn])
-    axes.set_xlabel("final loss, nats a token; at the right, val − train")
+    figure.supxlabel("final loss, nats a token; at the right, val − train", fontsize=9)
     return figure
 
 

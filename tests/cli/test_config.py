@@ -54,7 +54,6 @@ def test_the_default_config_is_complete_and_fits(config):
         ("table_name", "tables.é"),
         ("runs_dir", "/dev/null/x"),
         ("optimizer.lr", "slow"),
-        ("schedule.min_lr", 10.0),
         ("dropout.penalty_weight.max", -1),
         ("dropout.penalty_weight.rate", 0.0),
         ("model.n_layer", 0),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dropout.base import Site
-from dropout.learned import LearnedDropout
+from dropout.learned import LearnedDropout, cosine_mask, mask_stats
 from dropout.penalties import MaskPenalty
 from dropout.rounding import SigmoidRounding, StochasticRounding
 from tests.dropout.laws import STREAM, Law, select
@@ -148,7 +148,7 @@ def test_sigmoid_rounding_gives_way_to_the_threshold_in_evaluation(
 def test_statistics_come_without_gradients_only(make_site: Callable[..., Site]) -> None:
     module = build(make_site())
     x = torch.randn(B, T, C, dtype=torch.float64)
-    assert module(x).stats is None
+    assert module(x).stats is module(x).mask is module(x).soft_mask is None
     with torch.no_grad():
         out = module(x, return_mask=True)
     assert out.stats["ones"] == out.mask.mean()
@@ -159,11 +159,25 @@ def test_statistics_come_without_gradients_only(make_site: Callable[..., Site]) 
 @pytest.mark.parametrize(
     ("slot", "options", "message"),
     [
-        ("attention_heads", {}, "does not fit slot attention_heads"),
-        ("mlp_output", {"n_head": 3}, "n_head=3 must divide the 8 channels"),
+        (
+            "attention_heads",
+            {},
+            "does not fit slot attention_heads.* use attention_output instead$",
+        ),
+        ("attention", {}, "learned dropout does not fit slot attention: "),
+        ("mlp_output", {"n_head": 3}, "n_head=3 must divide the 8 channels at slot mlp_output: "),
+        ("mlp_output", {"n_head": 3}, "each head attends with an equal share of them$"),
+        ("mlp_output", {"n_head": 0}, "n_head=0 must divide the 8 channels"),
         ("mlp_output", {"shift_init": 4.0}, r"shift_init=4.0 must be in \[0, pi\]"),
-        ("mlp_output", {"detach": "output"}, "must be one of none, input with mask_from=input"),
-        ("mlp_output", {"mask_from": "output"}, "mask_from='output' must be one of"),
+        ("mlp_output", {"shift_init": 3.142}, r"shift_init=3.142 must be in \[0, pi\]"),
+        ("mlp_output", {"shift_init": -0.1}, r"shift_init=-0.1 must be in \[0, pi\]"),
+        ("mlp_output", {"detach": "output"}, "must be one of none, input with mask_from=input$"),
+        (
+            "mlp_output",
+            {"mask_from": "embedding", "detach": "input"},
+            "detach='input' must be one of none, embedding, output with mask_from=embedding$",
+        ),
+        ("mlp_output", {"mask_from": "output"}, "'output' must be one of input, embedding$"),
         ("mlp_hidden", {"mask_from": "embedding"}, "slot mlp_hidden has 32"),
     ],
 )
@@ -173,3 +187,59 @@ def test_what_does_not_fit_is_refused(
     usual = {"rounding": StochasticRounding(), "penalty": MaskPenalty()}
     with pytest.raises(ValueError, match=message):
         LearnedDropout(make_site(slot), **(usual | options))  # type: ignore[arg-type]
+
+
+def test_what_fits_is_taken_and_shown(make_site: Callable[..., Site]) -> None:
+    usual = {"rounding": StochasticRounding(), "penalty": MaskPenalty(squared=1.0)}
+    parts = "rounding=StochasticRounding(), penalty=MaskPenalty(squared=1.0)"
+    for options, said in (
+        ({}, "n_head=4, shift_init=0, mask_from=input, detach=none"),
+        (
+            {
+                "n_head": 1,
+                "shift_init": math.pi + 1e-4,
+                "mask_from": "embedding",
+                "detach": "output",
+            },
+            "n_head=1, shift_init=3.14169, mask_from=embedding, detach=output",
+        ),
+    ):
+        module = LearnedDropout(make_site(), **(usual | options))  # type: ignore[arg-type]
+        assert module.extra_repr() == f"{said}, {parts}"
+        assert torch.equal(module.shift, torch.full((C,), options.get("shift_init", 0.0)))
+        assert module.qkv.weight.shape == (3 * C, C)
+
+
+def test_statistics_of_a_mask_on_its_borders_and_beyond() -> None:
+    soft, mask = torch.tensor([0.0, 0.1, 0.9, 1.0]), torch.tensor([0.0, 0.0, 1.0, 0.0])
+    stats = {name: value.item() for name, value in mask_stats(soft, mask).items()}
+    assert stats == {"ones": 0.25, "above_0.9": 0.25, "below_0.1": 0.25}
+
+
+def test_the_gradient_of_a_mask_from_bfloat16_is_that_of_float32() -> None:
+    attended, shift = torch.randn(5, C).bfloat16(), torch.randn(C)
+    inputs = attended.requires_grad_(), shift.requires_grad_()
+    found = torch.autograd.grad(cosine_mask(*inputs).sum(), inputs)
+    exact = torch.cos(attended.float() + shift) / 2 + 0.5
+    expected = torch.autograd.grad(exact.sum(), inputs)
+    assert [g.dtype for g in found] == [torch.bfloat16, torch.float32]
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_mask_is_computed_in_float32_whatever_its_sources_are() -> None:
+    attended, shift = torch.randn(5, C).bfloat16(), torch.randn(C).bfloat16()
+    found = cosine_mask(attended, shift)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, cosine_mask(attended.float(), shift.float()))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_one_pass_gives_what_the_parts_give(make_site: Callable[..., Site], training: bool) -> None:
+    module, x = build(make_site()).float().train(training), torch.randn(B, T, C)
+    results = []
+    for return_mask in (False, True):
+        torch.manual_seed(3)
+        out = module(x, return_mask=return_mask)
+        loss = out.hidden.sum() + 100 * out.penalty
+        results.append((out.hidden, out.penalty, *torch.autograd.grad(loss, module.parameters())))
+    torch.testing.assert_close(*results)

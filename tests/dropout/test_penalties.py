@@ -20,7 +20,21 @@ def test_each_kind_is_its_formula() -> None:
 def test_a_mask_of_zeros_costs_nothing_and_has_no_nan() -> None:
     m = torch.zeros(4)
     assert MaskPenalty(squared=1.0, linear=1.0, entropy=1.0)(m) == 0
-    assert MaskPenalty()(m) == 0
+    assert MaskPenalty()(m) == MaskPenalty()(m + 1) == 0
+
+
+def test_the_mean_square_is_all_that_the_squared_penalty_needs() -> None:
+    m, penalty = torch.rand(50), MaskPenalty(squared=3.0)
+    assert penalty.only_squared and not MaskPenalty(squared=1.0, entropy=1.0).only_squared
+    torch.testing.assert_close(penalty.of_mean_square(m.square().mean()), penalty(m))
+
+
+def test_a_penalty_that_weighs_nothing_is_not_computed() -> None:
+    assert MaskPenalty(squared=1.0)(torch.tensor([-1.0])) == 0.5  # where the entropy is -inf
+
+
+def test_shows_the_weights_that_there_are() -> None:
+    assert repr(MaskPenalty(2.0, entropy=0.5)) == "MaskPenalty(squared=2.0, entropy=0.5)"
 
 
 def test_the_gradient_of_the_squared_penalty_fades_with_the_mask() -> None:

@@ -51,5 +51,12 @@ def test_threshold_keeps_at_one_half() -> None:
 
 
 def test_a_slope_that_is_not_positive_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"slope=-1\.0 must be positive"):
-        SigmoidRounding(slope=-1.0)
+    for slope in (-1.0, 0.0):
+        with pytest.raises(ValueError, match=rf"slope={slope} must be positive"):
+            SigmoidRounding(slope)
+    assert SigmoidRounding(0.5)(torch.ones(1)) == torch.sigmoid(torch.tensor(0.25))
+
+
+def test_each_kind_shows_its_options() -> None:
+    assert repr(StochasticRounding()) == "StochasticRounding()"
+    assert repr(SigmoidRounding()) == "SigmoidRounding(slope=60.0, correct=False)"

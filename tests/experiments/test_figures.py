@@ -80,7 +80,7 @@ def test_one_seed_can_be_drawn(small_case, write, make_record, tmp_path):
         write(make_record(row, 1, 4.0, 2.6))
     table = load_table(load_spec(small_case), tmp_path / "runs")
     assert len(draw(table, tmp_path / "figures")) == 4
-    assert "support no order" in val_difference(table).axes[0].get_xlabel()
+    assert "support no order" in val_difference(table).get_supxlabel()
 
 
 def test_a_table_without_pairs_has_no_figure_of_differences(

@@ -94,6 +94,31 @@ def test_a_long_list_of_records_is_cut_short(records):
         check_comparable(many)
 
 
+@pytest.mark.parametrize(("seeds", "more"), [(4, ""), (5, " and 1 more")])
+def test_four_records_are_named_and_the_rest_counted(records, seeds, more):
+    many = records(*(("none", n, {}) for n in range(seeds)), ("odd", 1, {"dtype": "float32"}))
+    with pytest.raises(ValueError, match=rf"none/seed3\.json{more}; \"float32\" in odd"):
+        check_comparable(many)
+
+
+@pytest.mark.parametrize(
+    ("length", "shown"), [(80, '"' + "a" * 78 + '" in'), (81, '"' + "a" * 76 + "... in")]
+)
+def test_a_long_value_is_cut_to_eighty_characters(records, length, shown):
+    value = "a" * (length - 2)  # in quotes
+    with pytest.raises(ValueError, match="share a table") as caught:
+        check_comparable(records(("none", 1, {}), ("odd", 1, {"data__fingerprint": value})))
+    assert shown in str(caught.value)
+
+
+def test_a_value_is_the_same_in_whatever_order_its_entries_stand(records):
+    files = {"train": "aa", "val": "bb"}
+    turned = dict(reversed(files.items()))
+    check_comparable(
+        records(("none", 1, {"data__files": files}), ("odd", 1, {"data__files": turned}))
+    )
+
+
 FILES = {"train.py": "aa", "model/gpt.py": "bb"}
 
 
@@ -116,6 +141,23 @@ def test_a_file_that_two_runs_used_must_be_one_and_the_same(records):
     assert "`dropout/learned.py`" in str(caught.value)
     assert '"cc" in learned/seed1.json; "dd" in learned/seed2.json' in str(caught.value)
     assert "none" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("n", "more"), [(3, ""), (4, "; and 1 more files differ")])
+def test_three_files_that_differ_are_named_and_the_rest_counted(records, n, more):
+    used = {row: {f"ops/{name}.py": row * 16 for name in "abcd"[:n]} for row in "xy"}
+    mixed = records(*((row, 1, {"code__files": files}) for row, files in used.items()))
+    with pytest.raises(ValueError, match=r"^records whose common code") as caught:
+        check_comparable(mixed)
+    said = "; ".join(f'"{row * 12}" in {row}/seed1.json' for row in used)
+    named = "; ".join(f"`ops/{name}.py` is {said}" for name in "abc")
+    assert f" cannot share a table: {named}{more}; run the odd ones" in str(caught.value)
+
+
+def test_other_common_code_has_another_hash(records):
+    one, other = (("none", seed, {"code__files": {"train.py": f"{seed}a"}}) for seed in (1, 2))
+    mixed = records(one, other)
+    assert common_code(mixed[:1]) != common_code(mixed[1:])
 
 
 def test_another_path_to_the_same_base_is_no_other_setting(records):

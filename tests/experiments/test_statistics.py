@@ -46,6 +46,7 @@ def test_intervals_are_those_of_scipy(values):
 def test_of_a_mean_the_jackknifes_interval_is_students(values):
     without = [np.mean(values[:i] + values[i + 1 :]) for i in range(len(values))]
     found, expected = jackknife(float(np.mean(values)), without), mean_interval(values)
+    assert found.mean == np.mean(values)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert (found.sd, found.n) == (pytest.approx(expected.sd, abs=1e-9), expected.n)
 
@@ -67,11 +68,12 @@ def test_one_seed_has_no_interval():
 
 
 def test_no_values_and_no_such_level_are_errors():
-    with pytest.raises(ValueError, match=r"values=\[\]"):
+    with pytest.raises(ValueError, match=r"^values=\[\].*no mean$"):
         mean_interval([])
-    with pytest.raises(ValueError, match=r"level=1\.5"):
-        mean_interval([1.0, 2.0], level=1.5)
-    with pytest.raises(ValueError, match=r"values=\[\]"):
+    for level in (-0.5, 0, 1, 1.5):
+        with pytest.raises(ValueError, match=rf"level={level} must be in \(0, 1\)"):
+            mean_interval([1.0, 2.0], level)
+    with pytest.raises(ValueError, match=r"^values=\[\].*no typical size$"):
         root_mean_square([])
 
 
@@ -80,6 +82,11 @@ def test_differences_are_paired_by_seed_over_the_common_ones():
     difference = paired_difference(row, other)
     assert difference.seeds == (1, 2, 3)
     assert difference.interval == mean_interval([1.0, -0.5, -1.0])
+
+
+def test_the_level_of_a_difference_is_that_of_its_interval():
+    row, other = {1: 1.0, 2: 2.0, 3: 4.0}, dict.fromkeys((1, 2, 3), 0.0)
+    assert paired_difference(row, other, 0.5).interval == mean_interval([1.0, 2.0, 4.0], 0.5)
 
 
 def test_rows_without_a_common_seed_have_no_difference():
@@ -108,6 +115,10 @@ def test_equal_rows_do_not_differ():
     assert reading(difference, 1.0) == "not resolved"
 
 
+def test_rows_that_differ_by_as_much_on_every_seed_surely_differ():
+    assert paired_difference({1: 3.0, 2: 3.5, 3: 4.0}, {1: 2.0, 2: 2.5, 3: 3.0}).p == 0.0
+
+
 def test_holm_by_hand():
     # Sorted 0.01, 0.02, 0.04 times 3, 2, 1; running maximum: 0.03, 0.04, 0.04.
     assert holm([0.04, None, 0.01, 0.02]) == [
@@ -124,7 +135,7 @@ def test_holm_is_that_of_statsmodels():
 
 
 def test_holm_stops_at_one_and_needs_nothing():
-    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
     assert holm([None]) == [None]
 
@@ -141,9 +152,12 @@ def _difference(low: float | None, high: float | None, n: int = 3) -> PairedDiff
         (0.1, 0.2, 0.01, "higher"),
         (-0.1, 0.2, 0.01, "not resolved"),
         (-0.2, 0.0, 0.04, "not resolved"),
+        (0.0, 0.2, 0.04, "not resolved"),
         (-0.2, -0.1, 0.05, "not resolved"),  # the interval alone would call it a winner
         (-0.2, -0.1, None, "too few seeds"),
         (None, None, None, "too few seeds"),
+        (None, 0.2, 0.01, "too few seeds"),
+        (-0.2, None, 0.01, "too few seeds"),
     ],
 )
 def test_a_direction_needs_both_the_interval_and_the_corrected_p(low, high, p, said):
@@ -179,6 +193,8 @@ def test_an_unpaired_difference_is_that_of_scipy(n, m):
         low, high = oracle.confidence_interval(LEVEL)
         assert p == pytest.approx(oracle.pvalue)
         assert (interval.low, interval.high) == pytest.approx((low, high))
+        pooled = ((n - 1) * np.var(a, ddof=1) + (m - 1) * np.var(b, ddof=1)) / (n + m - 2)
+        assert (interval.sd, interval.n) == (pytest.approx(math.sqrt(pooled)), n + m)
     else:  # one new run: the prediction interval of the others
         half = stats.t.ppf(0.975, m - 1) * np.std(b, ddof=1) * math.sqrt(1 + 1 / m)
         assert interval.high - interval.mean == pytest.approx(half)
@@ -187,4 +203,4 @@ def test_an_unpaired_difference_is_that_of_scipy(n, m):
 def test_one_run_beside_one_and_runs_without_spread_claim_no_interval_of_their_own():
     assert unpaired_difference([4.0], [3.0]) == (Interval(1.0, None, None, None, 2), None)
     assert unpaired_difference([4.0], [4.0, 4.0])[1] == 1.0
-    assert unpaired_difference([4.0], [3.0, 3.0])[1] == 0.0
+    assert unpaired_difference([4.0], [3.0, 3.0]) == (Interval(1.0, 1.0, 1.0, 0.0, 3), 0.0)

@@ -55,11 +55,21 @@ def test_threads_change_nothing():
     assert drawn[0].equal(drawn[1])
 
 
+def test_the_noise_is_torchs_own_where_there_is_no_kernel_alone(way):
+    p = torch.full((1000,), 0.5)
+    torch.manual_seed(1)
+    drawn = bernoulli(p)
+    torch.manual_seed(1)
+    assert drawn.equal((torch.rand_like(p) < p).float()) == (way == "torch")
+
+
 def test_any_shape_stride_and_dtype_and_no_gradient():
     for shape in [(), (1,), (3, 0), (5, 3, 2), (4097,)]:
         assert bernoulli(torch.ones(shape)).equal(torch.ones(shape))
     p = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).T
     assert bernoulli(p).equal(p)
     for dtype in (torch.bfloat16, torch.float64):
-        assert bernoulli(torch.ones(3, dtype=dtype)).dtype == dtype
+        certain = torch.tensor([1, 0, 1], dtype=dtype)
+        drawn = bernoulli(certain)
+        assert drawn.dtype == dtype and drawn.equal(certain)
     assert not bernoulli(torch.ones(3, requires_grad=True)).requires_grad

@@ -1,12 +1,14 @@
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import MissingMandatoryValue, OmegaConf
 
 from common.files import TEMPORARY
 from tracking.directory import RunDirectory, open_finished, open_run, run_hash
@@ -81,6 +83,18 @@ def test_the_hash_is_that_of_the_resolved_config_in_any_order():
     assert len(hashes) == 1
 
 
+def test_a_hash_is_what_it_has_ever_been_so_that_its_directory_is_found():
+    assert hash_of()[:16] == "7884a05c87ac8ca7"
+    based = run_hash(CONFIG, "text", dtype="float32", device_kind="cpu", base={"run_hash": "a"})
+    assert based[:16] == "4e12e87e8e81f59f"
+
+
+def test_a_config_that_lacks_a_value_has_no_hash():
+    missing = OmegaConf.create(CONFIG | {"steps": "???"})
+    with pytest.raises(MissingMandatoryValue):
+        run_hash(missing, "text", dtype="float32", device_kind="cpu")
+
+
 def test_a_new_run_stands_under_its_table_or_scale(tmp_path):
     with open_in(tmp_path) as run:
         assert run.status == "new"
@@ -88,6 +102,14 @@ def test_a_new_run_stands_under_its_table_or_scale(tmp_path):
         assert OmegaConf.load(run.path / "config.yaml").model.n_layer == 2
     with open_in(tmp_path, table_name="published_nano") as run:
         assert run.path.parent == tmp_path / "published_nano" / "learned"
+
+
+@pytest.mark.parametrize("runs_dir", [{}, {"runs_dir": None}])
+def test_runs_lie_under_runs_where_nothing_else_is_said(tmp_path, monkeypatch, runs_dir):
+    monkeypatch.chdir(tmp_path)
+    with open_run(CONFIG | runs_dir, "text", dtype="float32", device_kind="cpu") as run:
+        assert run.path.parent == Path("runs/nano/learned")
+        assert run.config == CONFIG | runs_dir
 
 
 def test_the_same_command_goes_on_or_finds_it_finished(tmp_path):
@@ -131,6 +153,77 @@ def test_a_finished_run_stays_finished_and_says_what_changed_since(tmp_path):
         open_finished(path)
 
 
+@pytest.mark.parametrize(("n", "more"), [(3, ""), (4, " and 1 more")])
+def test_three_files_that_changed_are_named_and_the_rest_counted(tmp_path, n, more):
+    files = {f"dropout/{name}.py": "0123456789abcdef" for name in "abcd"[:n]}
+    path = leave(open_in(tmp_path), "interrupted", **files)
+    said = f"{path} was started by other code (commit abc, since which dropout/a.py, dropout/b.py, "
+    said += f"dropout/c.py{more} changed): one run's numbers come from one code. fresh=true runs"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        open_in(tmp_path)
+
+
+def finish(root: Path, **files: str) -> Path:
+    """A finished run with all of its record that `open_finished` reads."""
+    run = open_in(root)
+    path = leave(run, "finished", **files)
+    record = json.loads((path / "record.json").read_text())
+    record |= {"run_hash": run.run_hash, "config": run.config}
+    (path / "record.json").write_text(json.dumps(record))
+    return path
+
+
+def test_a_finished_run_is_opened_as_it_was_and_held(tmp_path):
+    path = finish(tmp_path)
+    with open_in(tmp_path) as run:
+        known = run.id, run.run_hash, run.config
+    with open_finished(path) as run:
+        assert (run.path, run.status, run.changed) == (path, "finished", ())
+        assert (run.id, run.run_hash, run.config) == known
+        with pytest.raises(
+            ValueError,
+            match=rf"^{path} is in use by process {os.getpid()} on .*: "
+            r"wait for it, stop it, or choose another seed or runs_dir=DIR$",
+        ):
+            open_in(tmp_path)
+    open_in(tmp_path).close()
+
+
+def test_a_finished_run_of_other_code_is_opened_where_that_is_asked_for(tmp_path):
+    path = finish(tmp_path, **GONE)
+    with pytest.raises(ValueError, match="finished by other code"):
+        open_finished(path)
+    open_finished(path, by_any_code=True).close()
+
+
+def test_only_a_finished_run_is_opened_as_one(tmp_path):
+    with pytest.raises(ValueError, match=r"is not a run's directory: it has no record\.json$"):
+        open_finished(tmp_path)
+    path = leave(open_in(tmp_path), "interrupted")
+    with pytest.raises(ValueError, match="is interrupted, not finished: let the run go on first"):
+        open_finished(path)
+
+
+def test_a_copy_in_another_process_holds_nothing(tmp_path):
+    with open_in(tmp_path) as run:
+        copy = pickle.loads(pickle.dumps(run))
+        assert (copy.path, copy.id) == (run.path, run.id)
+        copy.close()
+        with pytest.raises(ValueError, match="in use"):
+            open_in(tmp_path)
+    run.close()  # again, which does nothing
+    open_in(tmp_path).close()
+
+
+def test_a_run_that_cannot_be_opened_is_not_held(tmp_path):
+    path = leave(open_in(tmp_path), "interrupted", **GONE)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="other code"):
+            open_in(tmp_path)
+    (path / "record.json").unlink()
+    open_in(tmp_path).close()
+
+
 def test_a_base_is_known_by_its_hashes_and_not_by_its_path(tmp_path):
     one, other = ({"run_hash": "a", "checkpoint_sha256": c} for c in "bc")
     hashes = [
@@ -142,20 +235,35 @@ def test_a_base_is_known_by_its_hashes_and_not_by_its_path(tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_a_directory_is_that_of_all_that_the_hash_is_of(tmp_path):
+    facts = {"dtype": "bfloat16", "device_kind": "cuda", "base": {"run_hash": "a"}}
+    with open_run(CONFIG | {"runs_dir": str(tmp_path)}, "data", **facts) as run:
+        assert run.run_hash == run_hash(CONFIG, "data", **facts)
+
+
+def test_a_run_has_the_record_of_its_directory(tmp_path):
+    with open_in(tmp_path) as run:
+        assert run.read_record() == {}
+        leave(run, "running")
+        assert run.read_record()["status"] == "running"
+
+
 def test_a_run_keeps_its_id_and_a_fresh_one_gets_another(tmp_path):
     with open_in(tmp_path) as first:
         leave(first, "interrupted")
     with open_in(tmp_path) as second:
         assert second.id == first.id
+        assert (second.path / "nonce").read_text() == second.nonce
     with open_in(tmp_path, fresh=True) as third:
         assert third.id != first.id
+        assert re.fullmatch(rf"{third.run_hash[:8]}-[0-9a-f]{{8}}", third.id)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"status": "running"}', "\x00"])
 def test_a_damaged_record_is_named_and_fresh_gets_past_it(tmp_path, text):
     path = leave(open_in(tmp_path), "running")
     (path / "record.json").write_text(text)
-    with pytest.raises(ValueError, match=r"record.json is not a run's record.*fresh=true"):
+    with pytest.raises(ValueError, match=r"record.json is not a run's record.*runs anew$"):
         open_in(tmp_path)
     with open_in(tmp_path, fresh=True) as run:
         assert run.status == "new"
@@ -211,7 +319,7 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"cannot write .*file.*runs_dir=DIR"):
+    with pytest.raises(ValueError, match=rf"^cannot write {tmp_path}/file/.*\(runs_dir=DIR\)$"):
         open_in(tmp_path / "file")
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,15 @@ import torch.nn.functional as F
 from common.errors import NonFiniteError
 from common.streams import stream_seed
 from ops.head import head_loss
+from training.ranks import Ranks
 from training.state import TrainState
 from training.step import (
+    REMEDY,
     accumulate_gradients,
     check_evaluation,
+    check_finite,
+    clip_gradients,
+    describe_non_finite,
     skip_from_now_on,
     stop_if_skipped,
     train_step,
@@ -44,6 +50,86 @@ def test_the_gradient_is_that_of_plain_cross_entropy_plus_the_weighted_penalty(
     torch.testing.assert_close(found_loss, loss.detach())
     torch.testing.assert_close(found_penalty, out.penalty.detach())
     torch.testing.assert_close(gradients(state), expected, rtol=1e-4, atol=1e-6)
+
+
+RISING = ("dropout.penalty_weight.rate=0.1", "dropout.penalty_weight.max=10")
+
+
+def test_a_step_says_its_losses_its_rate_and_the_penaltys_weight(tiny_state: Build) -> None:
+    state, same = (tiny_state(*EXACT, *RISING, "dropout.shift_init=1.5") for _ in range(2))
+    for step in (1, 2):
+        weight = torch.expm1(torch.tensor(0.1 * (step - 1))).item()
+        loss, penalty = accumulate_gradients(same, step, weight)
+        norm = clip_gradients(same, None)
+        same.optimizer.zero_grad()
+        metrics = train_step(state)
+        assert metrics.pop("train/penalty_weight") == pytest.approx(weight)
+        assert metrics.pop("lr") == state.schedule(step - 1, state.cfg.optimizer.lr)
+        expected = {"batch_loss_nats": loss, "penalty": penalty, "grad_norm": norm}
+        torch.testing.assert_close(metrics, {f"train/{k}": v for k, v in expected.items()})
+        same.model.load_state_dict(state.model.state_dict())
+        assert state.progress.step == step
+        assert all(p.grad is None for p in state.model.parameters())
+
+
+def test_a_penalty_without_a_weight_has_none_and_no_penalty_says_nothing(tiny_state: Build) -> None:
+    one = "dropout/slot@dropout.mlp_output=learned"
+    assert train_step(tiny_state("dropout=standard", one))["train/penalty_weight"] == 0
+    names = {"train/batch_loss_nats", "train/grad_norm", "lr"}
+    assert train_step(tiny_state("dropout=none")).keys() == names
+
+
+def test_the_rate_of_a_step_is_the_optimizers(tiny_state: Build) -> None:
+    state = tiny_state("dropout=none", "optimizer.lr=0.01")
+    lr = train_step(state)["lr"]
+    assert {group["lr"] for group in state.optimizer.param_groups} == {lr} == {0.01 / 3}
+
+
+def test_the_average_takes_in_every_step(tiny_state: Build) -> None:
+    state = tiny_state("dropout=none", "ema_decay=0.9")
+    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    train_step(state)
+    share = 1 - 2 / 11
+    expected = {n: before[n].lerp(p.detach(), share) for n, p in state.model.named_parameters()}
+    torch.testing.assert_close(dict(state.average.tensors), expected)
+
+
+def test_what_the_mlps_add_counts_as_much_as_the_mean_of_the_micro_batches(
+    tiny_state: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tiny_state(*EXACT, "dropout=none")
+    weight, forward = state.model.norm.weight, state.forward
+    accumulate_gradients(state, 1, 0.0)
+    without = gradients(state)["norm.weight"]
+    state.optimizer.zero_grad()
+
+    def adding(tokens: torch.Tensor) -> object:
+        return forward(tokens)._replace(added_loss=3 * weight.sum())
+
+    monkeypatch.setattr(state, "forward", adding)
+    accumulate_gradients(state, 1, 0.0)
+    torch.testing.assert_close(gradients(state)["norm.weight"], without + 3)
+
+
+@pytest.mark.parametrize("dropout", ["none", "learned"])
+def test_ranks_add_up_the_loss_the_penalty_and_every_gradient(
+    tiny_state: Build, monkeypatch: pytest.MonkeyPatch, dropout: str
+) -> None:
+    """Two ranks of equal sums: all that a step is of is doubled."""
+    state = tiny_state(*EXACT, f"dropout={dropout}")
+
+    def add_up(ranks: Ranks, tensors: list[torch.Tensor]) -> None:
+        for tensor in tensors:
+            tensor.mul_(2)
+
+    loss, penalty = accumulate_gradients(state, 1, 0.5)
+    expected = gradients(state)
+    state.optimizer.zero_grad()
+    monkeypatch.setattr(Ranks, "add_up", add_up)
+    doubled, doubled_penalty = accumulate_gradients(state, 1, 0.5)
+    assert doubled == 2 * loss
+    assert doubled_penalty == (None if penalty is None else 2 * penalty)
+    torch.testing.assert_close(gradients(state), {n: 2 * g for n, g in expected.items()})
 
 
 def test_micro_batches_do_not_change_the_step(tiny_state: Build) -> None:
@@ -114,6 +200,10 @@ def test_clipping_bounds_the_gradient_and_reports_it_unclipped(tiny_state: Build
     )
     a, b = train_step(free)["train/grad_norm"], train_step(clipped)["train/grad_norm"]
     assert a == b > 1e-3
+    accumulate_gradients(free, 2, 0.0)
+    expected = {name: g * 1e-3 for name, g in gradients(free).items()}
+    norm = clip_gradients(free, 1e-3)
+    torch.testing.assert_close(gradients(free), {n: g / norm for n, g in expected.items()})
 
 
 def test_the_penalty_reaches_the_mask_only_with_its_weight(tiny_state: Build) -> None:
@@ -174,10 +264,51 @@ def test_a_fused_optimizer_skips_a_broken_update_and_all_later_ones(tiny_state: 
         stop_if_skipped(state)
 
 
+def test_on_a_gpu_nothing_is_read_back(tiny_state: Build) -> None:
+    state, fine, bad = tiny_state("dropout=none"), torch.tensor(1.0), torch.tensor(float("nan"))
+    state.machine = SimpleNamespace(device=torch.device("cuda"))
+    for loss, norm, found in ((fine, fine, 0), (bad, fine, 1), (fine, fine, 1)):
+        check_finite(state, 1, loss, norm)
+        assert state.optimizer.found_inf == found
+    state.optimizer.defaults["fused"] = False  # such a one would not skip
+    with pytest.raises(NonFiniteError):
+        check_finite(state, 1, fine, bad)
+
+
+def test_what_was_not_finite_is_said_in_full(tiny_state: Build) -> None:
+    state = tiny_state("dropout=none", "batch_size=9", "micro_batch_size=3")
+    starts = state.batches["train"].window_starts(9, 1, "train", step=2).tolist()
+    shown = f"; the batch is the 9 windows from training tokens {', '.join(map(str, starts[:8]))}"
+    shown += f", .... No weight was updated. {REMEDY}"
+    said = describe_non_finite(state, 2, torch.tensor(float("nan")))
+    assert said == f"step 2: the loss is nan nats, and every gradient is finite{shown}"
+    accumulate_gradients(state, 2, 0.0)
+    for layer in (state.model.blocks[0].mlp.expand, state.model.blocks[1].mlp.expand):
+        layer.weight.grad[0, 0] = float("inf")
+    said = describe_non_finite(state, 2, torch.tensor(2.5))
+    where = "2 parameters' gradients are not finite, first blocks.0.mlp.expand.weight"
+    assert said == f"step 2: the loss is 2.5 nats, and {where}{shown}"
+
+
+def test_eight_windows_are_shown_without_an_end(tiny_state: Build) -> None:
+    state = tiny_state("dropout=none", "batch_size=8", "micro_batch_size=4")
+    last = state.batches["train"].window_starts(8, 1, "train", step=2).tolist()[-1]
+    assert f", {last}. No weight" in describe_non_finite(state, 2, torch.tensor(float("nan")))
+
+
+def test_a_run_without_a_skipped_update_goes_on(tiny_state: Build) -> None:
+    state = tiny_state("dropout=none")
+    stop_if_skipped(state)
+    skip_from_now_on(state.optimizer, torch.tensor(False))
+    stop_if_skipped(state)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_evaluation_that_is_not_finite_stops_the_run(value: float) -> None:
     with pytest.raises(NonFiniteError, match=r"step 7: the val loss is (nan|inf) in evaluation"):
         check_evaluation(7, {"train/loss_nats": 2.0, "val/loss_nats": value})
+    with pytest.raises(NonFiniteError, match="the train loss"):
+        check_evaluation(7, {"train/loss_nats": value, "val/loss_nats": 2.0})
     check_evaluation(7, {"train/loss_nats": 2.0, "val/loss_nats": 2.5})
 
 
