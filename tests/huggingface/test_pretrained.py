@@ -2,13 +2,17 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from data.prepare import REPOSITORY
 from experiments.records import Base
 from model.slots import Slot
 from tests.data.hub import Fault
@@ -155,6 +159,51 @@ def hub_cfg(hub, gpt2, tiny_cfg, monkeypatch):
     hub.add_model(gpt2[1])
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", hub.waits.append)
     return tiny_cfg("init_from=hf:some/gpt2", "dropout=none", *OWN_BLOCK)
+
+
+def test_weights_without_the_head_are_the_same_base(gpt2, tiny_cfg, tmp_path):
+    model, directory = gpt2
+    model.transformer.save_pretrained(tmp_path)
+    bases = [
+        read_base(tiny_cfg(f"init_from=hf:{place}", "dropout=none", *OWN_BLOCK))
+        for place in (directory, tmp_path)
+    ]
+    assert "wte.weight" in load_file(tmp_path / "model.safetensors")  # and not transformer.wte
+    assert bases[0].identity == bases[1].identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choice",
+    [("dropout=standard",), ("dropout=learned",), ("dropout=none", "adapter=lora")],
+    ids=lambda choice: choice[-1],
+)
+def test_fine_tuning_on_a_text_is_one_command(gpt2, tmp_path, choice):
+    text = tmp_path / "mine.txt"
+    text.write_text("\n\n".join(f"Article {n} tells of {n * n} things." for n in range(900)))
+    tiny = (
+        "steps=2", "batch_size=4", "micro_batch_size=2", "eval_every=1", "save_every=1",
+        "model.n_layer=2", "model.n_embd=16", "model.n_head=2", "model.block_size=16",
+        "data.vocab_size=300", f"data.cache_dir={tmp_path / 'cache'}", "schedule.warmup_steps=1",
+        "evaluate.windows=8", "evaluate.final_windows=8", "evaluate.batch_size=4", "device=cpu",
+        "tracker=none", f"runs_dir={tmp_path / 'runs'}",
+    )  # fmt: skip
+    command = [
+        *(sys.executable, "train.py", "scale=gpt2_finetune", f"init_from=hf:{gpt2[1]}"),
+        *("data=files", f"data.paths={text}", *choice, *tiny),
+    ]
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert done.returncode == 0, done.stdout
+        outputs.append(done.stdout)
+    assert "step 2: train" in outputs[0]
+    assert "is finished" in outputs[1] and "step 2: train" not in outputs[1]
+    (path,) = tmp_path.glob("runs/*/*/*/record.json")
+    record = json.loads(path.read_text())
+    assert (record["status"], record["base"]["run_hash"]) == ("finished", None)
 
 
 @torch.no_grad()
