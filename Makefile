@@ -1,4 +1,4 @@
-# make demo | train | test | check | compare | soak | mutation | bench; ARGS adds to a command line: make train ARGS="dropout=none"
+# make demo | train | test | test-extras | check | compare | soak | mutation | bench; ARGS adds to a command line: make train ARGS="dropout=none"
 
 PYTHON ?= python3
 SCALE ?= nano
@@ -13,16 +13,19 @@ MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# What the optional packages add: the tests that skip without them.
+EXTRAS := dev,tensorboard,harness,workspaces,search
+EXTRAS_TESTS := tests/experiments/test_workspace.py tests/huggingface/test_harness.py tests/tracking/test_tensorboard.py
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv demo train test lint check compare table soak mutation bench clean
+.PHONY: help venv demo train test test-extras lint check compare table soak mutation bench clean
 
 help:
 	@echo 'make demo     three small runs, one picture, one sentence: a few minutes on two cores'
 	@echo 'make train    train the default: scale=nano dropout=learned'
 	@echo 'make compare  every row of a table (TABLE=published SCALE=nano) beside the committed runs; goes on where it stopped'
 	@echo 'make table    the committed table again, from its records'
-	@echo 'make test     the tests; make soak: the long ones'
+	@echo 'make test     the tests; make soak: the long ones; make test-extras: those of the optional packages'
 	@echo 'make check    format, lint, types, the import contract and the tests'
 	@echo 'make mutation MODULES=ops/gelu.py: what one change to a module would no test notice; without MODULES, of all'
 	@echo 'make bench    speed and memory beside a plain implementation'
@@ -51,6 +54,10 @@ table: venv
 
 test: venv
 	$(PYTEST) $(ARGS)
+
+test-extras: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(PYTEST) -m '' $(EXTRAS_TESTS) $(ARGS)
 
 lint: venv
 	$(BIN)/ruff format --check .

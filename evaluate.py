@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,11 +118,24 @@ def score_tasks(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
     """The results of lm-evaluation-harness by task."""
     if find_spec("lm_eval") is None:
         raise UserError("--tasks needs lm-eval: pip install -c constraints.txt -e '.[harness]'")
+    _import_their_evaluate()
     from huggingface.harness import evaluate_tasks
     from tracking.load import load_run
 
     run = load_run(directory, args.checkpoint, args.device)
     return {"checkpoint": args.checkpoint, "tasks": evaluate_tasks(run, args.tasks)}
+
+
+def _import_their_evaluate() -> None:
+    """Import the package `evaluate`, where the harness finds some metrics: this file would hide it."""
+    if "evaluate" in sys.modules:
+        return
+    root, kept = Path(__file__).parent.resolve(), sys.path[:]
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != root]
+    try:
+        import_module("evaluate")
+    finally:
+        sys.path[:] = kept
 
 
 def measure(run: LoadedRun, split: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A dropout of this package in the place of an `nn.Dropout`, in any model."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,15 +55,19 @@ def guard(model: nn.Module) -> nn.Module:
     These are a cache that holds earlier positions, and a text with padding before it. ValueError
     then, at the call.
     """
-    model.register_forward_pre_hook(_check_call, with_kwargs=True)
+    names = tuple(inspect.signature(model.forward).parameters)
+    model.register_forward_pre_hook(partial(_check_call, names), with_kwargs=True)
     return model
 
 
 def _nothing(module: nn.Module, args: Any) -> None: ...
 
 
-def _check_call(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-    cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
+def _check_call(
+    names: Sequence[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    given = dict(zip(names, args, strict=False)) | kwargs  # either may come without its name
+    cache, mask = given.get("past_key_values"), given.get("attention_mask")
     if cache is not None and cache.get_seq_length():
         raise UserError("learned masks need the whole text each time: use_cache=False")
     if mask is not None and not mask.flatten(0, -2)[:, 0].all():

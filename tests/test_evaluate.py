@@ -162,3 +162,13 @@ def test_record_refuses_what_would_set_runs_apart(run, options, monkeypatch, cap
 def test_a_directory_that_is_no_runs_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match="not a run's directory"):
         ask(monkeypatch, capsys, "--run", tmp_path, "--split", "test", "--record")
+
+
+def test_a_package_of_its_name_is_found_for_the_harness(tmp_path, monkeypatch):
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / "evaluate" / "__init__.py").write_text("theirs = True\n")
+    path = [str(ROOT), str(tmp_path), *sys.path]
+    monkeypatch.setattr(sys, "path", path)
+    monkeypatch.delitem(sys.modules, "evaluate")
+    evaluate._import_their_evaluate()
+    assert sys.modules["evaluate"].theirs and sys.path == path

@@ -62,35 +62,57 @@ def _find(name: str, place: str) -> Path:
             Path(cached).glob("model*.safetensors")
         ):  # else its config alone was asked for before
             return Path(cached)
-    _check_hub(name, place)
-    return Path(snapshot_download(place, allow_patterns=list(_FILES)))
+    try:
+        _check_hub(place)
+        return Path(snapshot_download(place, allow_patterns=list(_FILES)))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # the disk's, as where it is full
+            raise
+        raise UserError(f"{name}: no such directory, and {_problem(error, place)}") from error
 
 
-def _check_hub(name: str, place: str) -> None:
-    """A ValueError within HUB_TIMEOUT_S where the hub does not know the model, or does not answer.
+def _check_hub(place: str) -> None:
+    """Raise the hub's refusal, or TimeoutError within HUB_TIMEOUT_S where it doesn't answer.
 
-    In a thread, since looking a host's name up can't be bounded otherwise.
+    In a thread, since looking a host's name up can't be bounded otherwise. The download has
+    `huggingface_hub`'s own time-outs and tries: some minute where the hub stalls in it.
     """
     from huggingface_hub import HfApi
 
-    problems: list[str] = [f"no answer within {HUB_TIMEOUT_S:g} s"]
+    problems: list[Exception] = [TimeoutError(f"no answer within {HUB_TIMEOUT_S:g} s")]
 
     def ask() -> None:
         try:
             HfApi().model_info(place, timeout=HUB_TIMEOUT_S)
             problems.clear()
         except Exception as error:
-            problems[0] = f"{type(error).__name__}: {error}".splitlines()[0]
+            problems[0] = error
 
     thread = Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_TIMEOUT_S)
     if problems:
-        raise UserError(
-            f"{name}: no such directory, and the hub does not have it ({problems[0]}). Where the hub "
-            f"can be reached, `hf download {place} config.json model.safetensors --local-dir DIR`; "
-            "then init_from=hf:DIR"
-        )
+        raise problems[0]
+
+
+def _problem(error: Exception, place: str) -> str:
+    """Why the hub does not give the model, and the remedy."""
+    from huggingface_hub import constants, errors
+
+    page = f"{constants.ENDPOINT}/{place}"
+    log_in = "log in with `hf auth login`, or set HF_TOKEN"
+    match error:
+        case errors.GatedRepoError():
+            return f"on the hub it is gated; ask for access at {page}, then {log_in}"
+        case errors.RepositoryNotFoundError():
+            return f"the hub has no such model, or a private one; check the name at {page}, or {log_in}"
+    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else None
+    line = f"{type(cause or error).__name__}: {cause or error}".splitlines()[0]
+    return (
+        f"the hub does not give it ({line}). Run the same command again later; or, where the hub can "
+        f"be reached, `hf download {place} config.json model.safetensors --local-dir DIR`, then "
+        "init_from=hf:DIR"
+    )
 
 
 def _shape(name: str, directory: Path) -> dict[str, Any]:
@@ -98,7 +120,8 @@ def _shape(name: str, directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{name} has no config.json: save the model there by save_pretrained")
     try:
-        return shape_of_gpt2(json.loads(read_regular(path, _MAX_CONFIG_BYTES)))
+        # In the hub's cache the files are links.
+        return shape_of_gpt2(json.loads(read_regular(path.resolve(), _MAX_CONFIG_BYTES)))
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{name}: {path} is no GPT-2's: {error}") from error
 

@@ -1,7 +1,8 @@
-"""A stand-in of the Hugging Face hub on the loopback: as much of it as `datasets` asks.
+"""A stand-in of the Hugging Face hub on the loopback: as much of it as `datasets` and models ask.
 
-A dataset at one commit (info, tree, resolve) in the hub's own words, with its error codes in the
-headers; the shards are elsewhere, behind a redirect, and are read by ranges. It can misbehave.
+A dataset or a model at one commit (info, tree, resolve) in the hub's own words, with its error codes
+in the headers; large files are elsewhere, behind a redirect; shards are read by ranges. It can
+misbehave.
 """
 
 import io
@@ -14,6 +15,7 @@ import threading
 from dataclasses import dataclass, field
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +26,7 @@ from data.prepare import REPOSITORY
 
 REVISION = "b" * 40
 SHARD = ".parquet"
+LARGE = (SHARD, ".safetensors")
 
 
 @dataclass
@@ -105,6 +108,11 @@ class Hub:
         self.files[repo] = contents | dict(zip(names, map(_parquet, shards), strict=True))
         self.revisions[repo] = revision
 
+    def add_model(self, directory: Path, repo: str = "some/gpt2") -> None:
+        """A repository of the files that `save_pretrained` wrote."""
+        self.files[repo] = {path.name: path.read_bytes() for path in directory.iterdir()}
+        self.revisions[repo] = REVISION
+
     def asked(self, what: str = SHARD) -> int:
         """How many requests named it."""
         return sum(what in request for request in self.requests)
@@ -150,8 +158,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         with self.hub.lock:
             self.hub.requests.append(f"{self.command} {path}")
-        api = re.fullmatch(r"/api/datasets/(\w+/\w+)/(revision|tree)/(\w+)(?:/(.*))?", path)
-        file = re.fullmatch(r"/(?:datasets|cdn)/(\w+/\w+)/(resolve)/(\w+)/(.+)", path)
+        api = re.fullmatch(
+            r"/api/(?:datasets|models)/(\w+/\w+)(?:/(revision|tree)/(\w+))?(?:/(.*))?", path
+        )
+        file = re.fullmatch(r"(?:/datasets|/cdn)?/(\w+/\w+)/(resolve)/(\w+)/(.+)", path)
         if (found := api or file) is None:
             return self.refuse(404, "Not here")
         repo, what, revision, name = found.groups()
@@ -159,19 +169,23 @@ class _Handler(BaseHTTPRequestHandler):
             return self.send(307, headers={"Location": self.path.replace(repo, new, 1)})
         if repo not in self.hub.files:
             return self.refuse(401, "Invalid username or password.", "RepoNotFound")
+        if revision in (None, "main"):
+            revision = self.hub.revisions[repo]
         if revision != self.hub.revisions[repo]:
             return self.refuse(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        if what == "revision":
+        if what in (None, "revision"):
             return self.send_json({"id": repo, "sha": revision, "siblings": [], "tags": []})
         if what == "tree":
             return self.send_tree(self.hub.files[repo], name or "")
         if repo in self.hub.gated:
-            return self.refuse(401, f"Access to dataset {repo} is restricted.", "GatedRepo")
+            return self.refuse(401, f"Access to {repo} is restricted.", "GatedRepo")
         content = self.hub.files[repo].get(name)
         if content is None:
             return self.refuse(404, "Entry not found", "EntryNotFound")
-        if name.endswith(SHARD) and not path.startswith("/cdn"):
-            return self.send(302, headers={"Location": self.path.replace("/datasets/", "/cdn/", 1)})
+        if name.endswith(LARGE) and not path.startswith("/cdn"):
+            return self.send(
+                302, headers={"Location": "/cdn" + self.path.removeprefix("/datasets")}
+            )
         return self.send_file(name, content, revision)
 
     def send_tree(self, files: dict[str, bytes], folder: str) -> None:
@@ -191,8 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
         """A file or a range of it, or what the fault makes of that."""
         headers = {"ETag": f'"{sha1(content).hexdigest()}"', "X-Repo-Commit": revision}
         status, part = 200, content
-        if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
-            start, end = map(int, asked.groups())
+        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            start, end = int(asked[1]), int(asked[2] or len(content) - 1)
             status, part = 206, content[start : end + 1]
             headers["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(content)}"
         with self.hub.lock:

@@ -9,6 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from tests.data.conftest import hub as hub
 from tracking.checkpoint import save_checkpoint
 from tracking.load import LoadedRun, load_run
 from training.state import Progress, build_model

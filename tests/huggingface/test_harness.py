@@ -2,12 +2,17 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from data.prepare import REPOSITORY
 from data.tokenizers import open_tokenizer
 from evaluate import score_tasks
 from tests.huggingface.conftest import logits_of
@@ -32,6 +37,13 @@ doc_to_text: "{text}"
 doc_to_target: "{target}"
 """
 CHOICE = "doc_to_choice: choices\nmetric_list: [{metric: acc, aggregation: mean}]\n"
+# As `python evaluate.py`, and at the end where the package `evaluate` lies.
+AS_COMMAND = """
+import runpy, sys
+sys.argv.pop(0)
+runpy.run_path("evaluate.py", run_name="__main__")
+print(sys.modules["evaluate"].__file__)
+"""
 
 
 @pytest.fixture
@@ -94,6 +106,27 @@ def test_an_answer_is_the_models_text_up_to_its_end(make_run, ask):
     for until, expected in ([], text), ([text[3]], text.partition(text[3])[0]):
         request = SimpleNamespace(args=("The", {"until": until, "max_gen_toks": 8}))
         assert lm.generate_until([request]) == [expected]
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_results_and_hides_no_package_of_its_name(make_run, tmp_path):
+    run = make_run("dropout=none", "dtype=float32", "model.block_size=64")
+    questions, task = tmp_path / "questions.jsonl", tmp_path / "task.yaml"
+    questions.write_text("\n".join(map(json.dumps, QUESTIONS)))
+    place = {"file": questions, "kind": "multiple_choice", "text": "{{text}}", "target": "label"}
+    task.write_text(TASK.format(**place) + CHOICE)
+    arguments = ["evaluate.py", "--run", run.directory, "--checkpoint", "best", "--tasks", task]
+    done = subprocess.run(
+        [sys.executable, "-c", AS_COMMAND, *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=os.environ | {"HF_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    result, package = done.stdout.rsplit("\n", 2)[:2]
+    assert json.loads(result)["tasks"]["rivers"]["acc,none"] in (0, 0.5, 1)
+    assert Path(package).name == "__init__.py"
 
 
 def test_a_task_that_is_not_there_is_named(make_run):

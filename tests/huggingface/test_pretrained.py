@@ -1,13 +1,21 @@
 """GPT-2's weights into a run: equal logits, any dropout, and clear refusals."""
 
 import json
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from data.prepare import REPOSITORY
 from experiments.records import Base
 from model.slots import Slot
+from tests.data.hub import Fault
 from tracking.directory import run_hash
 from tracking.load import read_base
 from training.finetune import copy_base
@@ -143,3 +151,118 @@ def test_without_the_hub_the_error_says_what_to_do(tiny_cfg, tmp_path):
         read_base(tiny_cfg("init_from=hf:some/gpt2", *OWN_BLOCK))
     with pytest.raises(ValueError, match="is no directory here, and no name on the hub"):
         read_base(tiny_cfg(f"init_from=hf:{tmp_path}/no", *OWN_BLOCK))
+
+
+@pytest.fixture
+def hub_cfg(hub, gpt2, tiny_cfg, monkeypatch):
+    """The config of a run from that GPT-2 on the hub."""
+    hub.add_model(gpt2[1])
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", hub.waits.append)
+    return tiny_cfg("init_from=hf:some/gpt2", "dropout=none", *OWN_BLOCK)
+
+
+def test_weights_without_the_head_are_the_same_base(gpt2, tiny_cfg, tmp_path):
+    model, directory = gpt2
+    model.transformer.save_pretrained(tmp_path)
+    bases = [
+        read_base(tiny_cfg(f"init_from=hf:{place}", "dropout=none", *OWN_BLOCK))
+        for place in (directory, tmp_path)
+    ]
+    assert "wte.weight" in load_file(tmp_path / "model.safetensors")  # and not transformer.wte
+    assert bases[0].identity == bases[1].identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choice",
+    [("dropout=standard",), ("dropout=learned",), ("dropout=none", "adapter=lora")],
+    ids=lambda choice: choice[-1],
+)
+def test_fine_tuning_on_a_text_is_one_command(gpt2, tmp_path, choice):
+    text = tmp_path / "mine.txt"
+    text.write_text("\n\n".join(f"Article {n} tells of {n * n} things." for n in range(900)))
+    tiny = (
+        "steps=2", "batch_size=4", "micro_batch_size=2", "eval_every=1", "save_every=1",
+        "model.n_layer=2", "model.n_embd=16", "model.n_head=2", "model.block_size=16",
+        "data.vocab_size=300", f"data.cache_dir={tmp_path / 'cache'}", "schedule.warmup_steps=1",
+        "evaluate.windows=8", "evaluate.final_windows=8", "evaluate.batch_size=4", "device=cpu",
+        "tracker=none", f"runs_dir={tmp_path / 'runs'}",
+    )  # fmt: skip
+    command = [
+        *(sys.executable, "train.py", "scale=gpt2_finetune", f"init_from=hf:{gpt2[1]}"),
+        *("data=files", f"data.paths={text}", *choice, *tiny),
+    ]
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert done.returncode == 0, done.stdout
+        outputs.append(done.stdout)
+    assert "step 2: train" in outputs[0]
+    assert "is finished" in outputs[1] and "step 2: train" not in outputs[1]
+    (path,) = tmp_path.glob("runs/*/*/*/record.json")
+    record = json.loads(path.read_text())
+    assert (record["status"], record["base"]["run_hash"]) == ("finished", None)
+
+
+@torch.no_grad()
+def test_a_model_is_taken_from_the_hub_and_then_from_the_cache(hub, hub_cfg, gpt2):
+    model = build_model(hub_cfg)
+    copy_base(model, read_base(hub_cfg))
+    tokens = torch.arange(16)[None]
+    torch.testing.assert_close(model.eval().logits(model(tokens).hidden), gpt2[0](tokens).logits)
+    n_requests = len(hub.requests)
+    assert hub.asked("GET /cdn/some/gpt2/resolve") == 1
+    assert not hub.asked("generation_config.json")
+    read_base(hub_cfg)
+    assert len(hub.requests) == n_requests
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        pytest.param(
+            Fault("stall"),
+            r"does not give it \(ReadTimeout: .*same command again later; or, where",
+            marks=pytest.mark.slow,
+        ),
+        (Fault("drop"), r"does not give it \(RemoteProtocolError: .*=hf:DIR$"),
+        (Fault("status", 500), r"does not give it \(HfHubHTTPError.*500"),
+    ],
+    ids=lambda value: getattr(value, "way", ""),
+)
+def test_a_download_that_fails_says_what_to_do(hub, hub_cfg, monkeypatch, fault, message):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
+    hub.fault = replace(fault, after=1, of="model.safetensors")  # its head is answered
+    with pytest.raises(ValueError, match=r"^init_from=hf:some/gpt2: no such directory.*" + message):
+        read_base(hub_cfg)
+    hub.fault = None
+    read_base(hub_cfg)
+
+
+def test_a_model_that_the_hub_has_not_says_what_to_do(hub, hub_cfg):
+    hub.gated.add("some/gpt2")
+    for name, message in {
+        "hf:some/thing": "no such model, or a private one; check the name at http.*/some/thing, or",
+        "hf:some/gpt2": "it is gated; ask for access at http.*/some/gpt2, then log in with `hf auth",
+    }.items():
+        hub_cfg.init_from = name
+        with pytest.raises(ValueError, match=message):
+            read_base(hub_cfg)
+    assert not hub.waits
+
+
+def test_a_hub_that_refuses_or_never_answers_is_given_up(hub, hub_cfg, monkeypatch):
+    monkeypatch.setattr("tracking.pretrained.HUB_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port, message in (
+            (9, "refused"),
+            (silent.getsockname()[1], r"no answer within 0\.2 s|out"),
+        ):
+            address = f"http://127.0.0.1:{port}"
+            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+            began = time.monotonic()
+            with pytest.raises(ValueError, match=rf"does not give it \(.*({message}).*=hf:DIR$"):
+                read_base(hub_cfg)
+            assert time.monotonic() - began < 5 and not hub.waits

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -26,10 +28,15 @@ LEARNED = partial(
     LearnedDropout, rounding=StochasticRounding(), penalty=MaskPenalty(squared=1.0), shift_init=1.5
 )
 ELSEWHERE = """
+from functools import partial
 import common, ops, torch
-from learned_dropout import LearnedDropout
+from learned_dropout import DropIn, LearnedDropout, StandardDropout
 assert common.ours == ops.ours == 1, "the person's own modules"
 assert LearnedDropout.__module__ == "learned_dropout.dropout.learned"
+assert sys.modules["learned_dropout"].__file__.startswith(sys.path[-1])
+DropIn(partial(StandardDropout, p=0.1), width=4)(torch.ones(1, 2, 4))
+for name in ("hydra", "omegaconf", "wandb", "datasets", "pydantic", "safetensors", "pandas"):
+    assert name not in sys.modules, f"{name} is imported"
 for name in ("dropout", "data", "model", "training"):
     try:
         __import__(name)
@@ -52,11 +59,25 @@ def test_its_parts_are_its_own_and_none_of_a_plain_name():
 
 
 @pytest.mark.slow
-def test_installed_it_takes_one_name_and_lives_beside_others(tmp_path):
-    site, here = tmp_path / "site", tmp_path / "here"
-    for name in ("learned_dropout", *ROOMS):
-        place = site / "learned_dropout" / ("" if name == "learned_dropout" else name)
-        shutil.copytree(ROOT / name, place, dirs_exist_ok=True)
+def test_installed_it_takes_one_name_needs_torch_alone_and_lives_beside_others(tmp_path):
+    pytest.importorskip("setuptools")
+    source, site, here = (tmp_path / name for name in ("source", "site", "here"))
+    for name in ("learned_dropout", *ROOMS):  # a copy, for building leaves its own files there
+        shutil.copytree(ROOT / name, source / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    options = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation")
+    pip = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, source]
+    subprocess.run(pip, cwd=tmp_path, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        archive.extractall(site)
+
+    kernels = {path.name for path in (ROOT / "ops" / "kernels").iterdir() if path.is_file()}
+    packed = {path.name for path in (site / "learned_dropout" / "ops" / "kernels").iterdir()}
+    assert packed == kernels and {Path(name).suffix for name in kernels} >= {".cpp", ".h"}
+    assert len([path for path in site.iterdir() if path.suffix != ".dist-info"]) == 1
+
     here.mkdir()
     for name in ("common", "ops"):
         (here / f"{name}.py").write_text("ours = 1\n")
@@ -119,3 +140,12 @@ def test_gpt2_is_kept_from_what_would_change_its_masks(gpt2):
         gpt2.generate(tokens, attention_mask=mask, max_new_tokens=4)
     with pytest.raises(ValueError, match="padding_side='right'"):
         gpt2(tokens, attention_mask=torch.tensor([[0, 1, 1, 1]]), use_cache=False)
+
+
+def test_gpt2_is_kept_from_it_where_arguments_come_without_names(gpt2):
+    tokens = torch.randint(1, 50, (1, 4))
+    cache = SimpleNamespace(get_seq_length=lambda: 3)
+    with pytest.raises(ValueError, match="use_cache=False"):
+        gpt2(tokens, cache)
+    with pytest.raises(ValueError, match="padding_side='right'"):
+        gpt2(tokens, None, torch.tensor([[0, 1, 1, 1]]))
