@@ -54,7 +54,9 @@ MISTAKES = {
     "epochs=1": ["Did you mean steps?"],
     "+evil=1": ["evil: no such key"],
     "+dropout.pp=0.3": ["dropout.pp: no such key"],
-    "schedule.decay_steps=9 schedule.min_lr=10": ["schedule.min_lr=10 must be at most optimizer.lr=0.002"],
+    "schedule.decay_steps=9 schedule.min_lr=10": [
+        "schedule.min_lr=10 must be at most optimizer.lr=0.002"
+    ],
     "schedule.min_lr=1e-4": ["schedule.min_lr=0.0001 is read by nobody", "decay_steps"],
     "adapter.targets=[qkv]": ["adapter.targets is read by nobody at adapter=none"],
     "dropout=none +dropout.penalty_weight.max=5": ["dropout.penalty_weight: no such key"],
