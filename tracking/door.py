@@ -217,13 +217,18 @@ def read_record(directory: Path, kind: type[Kind]) -> Kind | None:
         return None
     try:
         content = read_json(path)
-        json.dumps(content, ensure_ascii=False).encode()
+        check_text(content)
         return build(_of_status(kind, content), content | {"content": content}, path)
     except StorageError:
         raise
     except ValueError as error:
         why = _without(path, error)
         raise UserError(f"{path} is not a run's record ({why}): {ANEW}") from error
+
+
+def check_text(content: dict[str, Any]) -> None:
+    """ValueError where a text in it is half a character, which JSON can name and no file can hold."""
+    json.dumps(content, ensure_ascii=False).encode()
 
 
 def _of_status(kind: type[Kind], content: dict[str, Any]) -> type[Kind]:

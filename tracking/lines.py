@@ -9,7 +9,7 @@ from typing import Any
 from common.door import typed
 from common.errors import UserError
 from common.files import StorageError, explained, read_regular, to_json, write_atomically
-from tracking.door import ANEW, Line
+from tracking.door import ANEW, Line, check_text
 
 MAX_BYTES = 2**30  # a million lines, ten times over
 
@@ -67,6 +67,8 @@ def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
         if not isinstance(parsed, dict):
             raise UserError("no object with a step")
         typed(Line, parsed)
+        if b"\\u" in line:
+            check_text(parsed)
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} line {number} is damaged ({error}): remove that line, "
