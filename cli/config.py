@@ -7,7 +7,7 @@ constructor checks it, and `Shaped` the keys that every choice has.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import isqrt
 from typing import Annotated, Any
@@ -35,8 +35,15 @@ from cli.rules import (
 from common.errors import UserError
 
 CLOSED, OPEN = ConfigDict(extra="forbid"), ConfigDict(extra="ignore")  # to keys beside these
-BYTES_A_PARAMETER = 16  # float32: the weight, its gradient and AdamW's two moments
+BYTES_A_WEIGHT = 4  # float32
+BYTES_A_PARAMETER = 16  # the weight, its gradient and AdamW's two moments
+WHAT = {BYTES_A_WEIGHT: "weights", BYTES_A_PARAMETER: "weights, gradients and moments"}
 TRIALS = 10**6
+# A run of older code may lack these, and its weights do without.
+OF_TRAINING = frozenset(
+    {"ema_decay", "decay_schedule", "sampling", "init_from", "scale_text", "fresh", "runs_dir"}
+    | {"log_every", "save_every"}
+)
 
 
 @dataclass
@@ -180,17 +187,33 @@ def check_config(cfg: DictConfig) -> None:
     """Raise UserError, with the key's name, at the first value that cannot work."""
     check_overrides(cfg)
     _check_complete(cfg)
+    values = _check_alone(cfg)
+    _check_memory(values["model"], BYTES_A_PARAMETER)
+
+
+def check_stored(cfg: DictConfig) -> None:
+    """The same for the config of a run that is here, wherever it was, to use its weights alone."""
+    here = cfg.copy()
+    if "runs_dir" in here:
+        here.runs_dir = "."
+    _check_complete(here, but=OF_TRAINING)
+    values = _check_alone(here)
+    _check_memory(values["model"], BYTES_A_WEIGHT)
+
+
+def _check_alone(cfg: DictConfig) -> dict[str, Any]:
+    """The plain values of a config, each of which can be, and which go together."""
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     check_values(Config, values)
     _check_divides(cfg, "micro_batch_size", "batch_size", "a step is whole micro-batches")
     _check_divides(cfg, "model.n_head", "model.n_embd", "heads share the width evenly")
     _check_rates(values["optimizer"], values["schedule"])
     _check_sizes(values["model"], values["data"])
-    _check_memory(values["model"])
+    return values
 
 
-def _check_complete(cfg: DictConfig) -> None:
-    lacking = [key for key in _keys(Config) if not _has(cfg, key)]
+def _check_complete(cfg: DictConfig, but: Container[str] = ()) -> None:
+    lacking = [key for key in _keys(Config) if key not in but and not _has(cfg, key)]
     for key in [*lacking, *sorted(OmegaConf.missing_keys(cfg))]:
         raise UserError(f"{key} has no value: give it one, {key}=...")
 
@@ -233,29 +256,31 @@ def _check_rates(optimizer: dict[str, Any], schedule: dict[str, Any]) -> None:
         )
 
 
-def _check_sizes(model: dict[str, Any], data: dict[str, Any]) -> None:
+def _check_sizes(model: dict[str, Any], data: Any) -> None:
+    if not isinstance(data, dict):
+        raise UserError(f"data={data} must be a group of keys")
     tokens = data.get("vocab_size", model["vocab_size"])
     if model["vocab_size"] != tokens:
         raise UserError(
             f"model.vocab_size={model['vocab_size']} must be data.vocab_size={tokens}: the model "
             f"reads what the tokenizer writes; set data.vocab_size alone, and both change"
         )
-    if round(model["mlp_ratio"] * model["n_embd"]) < 1:
+    if model["mlp_ratio"] * model["n_embd"] <= 0.5:  # which rounds to 0
         raise UserError(
             f"model.mlp_ratio={model['mlp_ratio']} must be larger: the MLP is that many times "
             f"model.n_embd={model['n_embd']} wide, which is no column"
         )
 
 
-def _check_memory(model: dict[str, Any]) -> None:
-    """Weights, gradients and moments alone must fit the machine, whatever activations need."""
+def _check_memory(model: dict[str, Any], bytes_each: int) -> None:
+    """What is kept for each parameter must fit the machine, whatever activations need."""
     width, rows = model["n_embd"], model["vocab_size"] + model["block_size"]
-    layer = (4 + 2 * model["mlp_ratio"]) * width**2
-    needed = BYTES_A_PARAMETER * (model["n_layer"] * layer + rows * width)
+    layer = (4 + 2 * float(model["mlp_ratio"])) * width**2
+    needed = bytes_each * (model["n_layer"] * layer + rows * width)
     if needed > (there := _memory_bytes()):
         raise UserError(
-            f"model.n_layer={model['n_layer']} or model.n_embd={width} must be smaller: weights, "
-            f"gradients and moments need {needed / 2**30:,.0f} GiB, and this machine has "
+            f"model.n_layer={model['n_layer']} or model.n_embd={width} must be smaller: "
+            f"{WHAT[bytes_each]} need {needed / 2**30:,.0f} GiB, and this machine has "
             f"{there / 2**30:,.0f}"
         )
 

@@ -18,13 +18,14 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from common.errors import UserError
-from common.files import read_regular
+from common.files import StorageError, read_regular
 
 PACKAGES = ("common", "data", "dropout", "model", "ops", "tracking", "training")
 
 _SPECIAL = {"_target_": str, "_partial_": bool, "_convert_": str, "_recursive_": bool}
 _MAX_DEPTH = 32
-_MAX_BYTES = 2**20
+_MAX_BYTES = 2**18  # thirty times the longest run's
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
@@ -63,19 +64,23 @@ def read_config(path: Path) -> DictConfig:
     try:
         text = read_regular(path, _MAX_BYTES).decode()
         _check_yaml(text)
-        config = yaml.safe_load(text)
+        config = yaml.load(text, Loader=_LOADER)
         if not isinstance(config, dict):
             raise UserError("a config is a mapping")
-        list(_mappings(config))
+        for where, mapping in list(_mappings(config)):
+            _check_keys(where, mapping)
         return DictConfig(config)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"the config {path} cannot be used: {error}") from error
+    except StorageError:
+        raise
+    except Exception as error:  # PyYAML raises anything for forged tags: KeyError, IndexError, ...
+        why = " ".join(str(error).split())[:300]
+        raise UserError(f"the config {path} cannot be used: {why}") from error
 
 
 def _check_yaml(text: str) -> None:
     """Aliases can make a few bytes unfold into gigabytes, and depth makes the parser crawl."""
     depth = 0
-    for event in yaml.parse(text):
+    for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
             raise UserError("a resolved config has no aliases (*name)")
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -155,9 +160,7 @@ def _made_by_hydra(plain: Any) -> Any:
         cause = error.__cause__
         if cause is None:
             raise UserError(str(error)) from error
-        if isinstance(
-            cause, TypeError
-        ):  # a missing argument, or a value that nobody can compute with
+        if isinstance(cause, TypeError):  # an argument that is missing, or none to compute with
             raise UserError(_unfit(plain, str(error), cause)) from error
         raise cause from None  # the constructor's own error, which is complete by itself
 

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,9 +84,14 @@ class Shaped:
 def check_values(schema: type, values: dict[str, Any]) -> None:
     """Raise UserError at the first of `values` that `schema` does not allow, by its key."""
     try:
-        TypeAdapter(schema).validate_python(values)
+        _adapter(schema).validate_python(values)
     except ValidationError as error:
         raise UserError(_told(error.errors()[0], values)) from None
+
+
+@cache
+def _adapter(schema: type) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
 
 
 def _told(error: ErrorDetails, values: dict[str, Any]) -> str:

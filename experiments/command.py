@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.door import read_json
 from common.errors import MISTAKEN, UserError
 from common.files import explained
 from common.wandb_places import PROJECT
-from experiments.door import read_json
 from experiments.spec import RESULTS, RUNS, load_spec, table_names
 
 if TYPE_CHECKING:

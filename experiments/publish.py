@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.door import read_yaml
 from common.errors import FAILED, UserError
 from common.files import explained, to_json, write_atomically
 from experiments.command import answer
-from experiments.door import read_yaml
 from experiments.formats import loss
 from experiments.mixing import check_comparable
 from experiments.records import Finished, Record, find_records, read_record, read_records

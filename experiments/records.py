@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from common.door import Count, Name, Number, Part, build, read_json
 from common.equal_code import oldest
 from common.errors import UserError
-from experiments.door import Count, Name, Number, Part, build, read_json
 
 SCHEMA = 2
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from common.door import as_name
 from common.errors import UserError
-from experiments.door import as_name
 from experiments.mixing import check_comparable, config_differences
 from experiments.records import (
     Finished,

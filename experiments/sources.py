@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from common.door import MAX_RECORD_BYTES, as_name
 from common.errors import UserError
 from common.wandb_places import RECORD, has_wandb_key
-from experiments.door import MAX_RECORD_BYTES, as_name
 from experiments.records import Record, read_lone_record
 
 TIMEOUT_S = 30

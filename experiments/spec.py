@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from common.door import Count, Label, Many, Name, Number, Part, build, read_yaml
 from common.errors import UserError
-from experiments.door import Count, Label, Many, Name, Number, Part, build, read_yaml
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER.parent / "results"  # the committed records, tables and figures

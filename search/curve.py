@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from common.door import read_yaml
 from common.errors import UserError
-from experiments.door import read_yaml
 
 VAL = "val/loss_nats"
 

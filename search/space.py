@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from common.door import Count, Label, Many, Number, build, read_yaml
 from common.errors import UserError
-from experiments.door import Count, Label, Many, Number, build, read_yaml
 from experiments.spec import Strict
 
 if TYPE_CHECKING:

@@ -22,14 +22,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common import files
+from common.door import typed
 from common.errors import UserError
+from tracking.door import Facts, RunFacts
 
 _log = logging.getLogger(__name__)
 
 TENSORS, FACTS, MANIFEST = "tensors.safetensors", "facts.json", "manifest.json"
 KEPT = {"last": 2, "best": 1}
 _NAME = re.compile(r"(last|best)-(\d{8})(\.replaced)?")
-_MAX_JSON_BYTES = 64 * 2**20
+_MAX_JSON_BYTES = 2**20  # a few thousand times what is written
 # What json, torch and safetensors raise on arbitrary bytes.
 _UNREADABLE = (ValueError, TypeError, KeyError, ArithmeticError, RuntimeError, SafetensorError)
 
@@ -116,13 +118,17 @@ def read_checkpoint(path: Path, run_hash: str | None = None) -> Checkpoint:
         facts = json.loads(files.read_regular(path / FACTS, _MAX_JSON_BYTES))
         if not isinstance(facts, dict):
             raise CheckpointError(f"{path / FACTS} must hold one JSON object")
+        _check_entries(path, facts, Facts)
         _check_identity(path, facts, run_hash)
+        if run_hash is not None:
+            _check_entries(path, facts, RunFacts)
         # pread gives each tensor its own memory; a mapped file could change under the run.
         tensors = load_file(path / TENSORS, device="cpu", backend="pread")
     except CheckpointError:
         raise
     except _UNREADABLE as error:
-        raise CheckpointError(f"the checkpoint {path} cannot be read: {error}") from error
+        why = " ".join(str(error).split())
+        raise CheckpointError(f"the checkpoint {path} cannot be read: {why}") from error
     return Checkpoint(tensors, facts, path)
 
 
@@ -156,6 +162,13 @@ def _check_identity(path: Path, facts: Mapping[str, Any], run_hash: str | None) 
             f"{path} is of run {str(facts.get('run'))[:8]}, and this is run {run_hash[:8]}: "
             "move it back to where it was made"
         )
+
+
+def _check_entries(path: Path, facts: Mapping[str, Any], kind: type[Facts]) -> None:
+    try:
+        typed(kind, facts)
+    except UserError as error:
+        raise CheckpointError(f"{path / FACTS}: {error}") from None
 
 
 def _newest_valid(directory: Path, kind: str, run_hash: str | None) -> Checkpoint | None:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from common.errors import InUseError, UserError
 from common.files import explained, remove_leftovers, write_atomically
 from common.locks import acquire
+from tracking import door
 from tracking.provenance import changed_files
 
 # What changes no number: where things go, what they are called, how often they are written.
@@ -24,6 +25,8 @@ _IRRELEVANT = (
     "tracker", "table_name", "row_name", "scale", "scale_text", "fresh", "log_every", "save_every",
     "runs_dir", "device", "dtype", "data", "init_from",
 )  # fmt: skip
+
+_TELLING = ("record.json", "metrics.jsonl", "media.jsonl")  # one of them: something was done here
 
 Status = Literal["new", "resume", "finished"]
 
@@ -120,7 +123,7 @@ def open_run(
     with explained(path, "runs_dir=DIR"):
         lock = _acquire(path)
         try:
-            if config.get("fresh") and (path / "record.json").exists():
+            if config.get("fresh") and any(os.path.lexists(path / name) for name in _TELLING):
                 lock = _move_aside(path, lock)
             remove_leftovers(path / "checkpoints")  # of a save that was killed: no other may follow
             status, changed = _decide(path)
@@ -138,27 +141,27 @@ def open_finished(path: Path, by_any_code: bool = False) -> RunDirectory:
     Raises ValueError where it is no run's or not finished, where another process holds it, and unless
     `by_any_code`, where a file that it uses computes something else since.
     """
-    record = read_record(path)
-    if not record:
+    record = door.read_record(path, door.Record)
+    if record is None:
         raise UserError(f"{path} is not a run's directory: it has no record.json")
     status, changed = _decide(path)
     if status != "finished":
-        raise UserError(f"{path} is {record['status']}, not finished: let the run go on first")
+        raise UserError(f"{path} is {record.status}, not finished: let the run go on first")
     if changed and not by_any_code:
         raise UserError(f"{path} was finished by {_other_code(record, changed)}")
-    lock = _acquire(path)
-    return RunDirectory(
-        path, record["run_hash"], record["config"], "finished", _nonce(path), (), lock
-    )
+    finished = door.read_record(path, door.FinishedRecord)
+    assert finished is not None
+    config, nonce = finished.content["config"], _nonce(path)
+    return RunDirectory(path, finished.run_hash, config, "finished", nonce, (), _acquire(path))
 
 
 def _decide(path: Path) -> tuple[Status, list[str]]:
     """What is to be done, and the files of the run that have changed since it was started."""
-    record = read_record(path)
-    if not record:
+    record = door.read_record(path, door.Record)
+    if record is None:
         return "new", []
-    changed = changed_files(record["code"]["files"])
-    if record["status"] == "finished":
+    changed = changed_files(record.code.files)
+    if record.status == "finished":
         return "finished", changed
     if changed:
         raise UserError(
@@ -168,11 +171,11 @@ def _decide(path: Path) -> tuple[Status, list[str]]:
     return "resume", []
 
 
-def _other_code(record: Mapping[str, Any], changed: Sequence[str]) -> str:
+def _other_code(record: door.Record, changed: Sequence[str]) -> str:
     """`other code (commit 1a2b..., since when dropout/learned.py computes something else)`."""
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return (
-        f"other code (commit {record['code']['commit']}, since which {', '.join(changed[:3])}{more} "
+        f"other code (commit {record.code.commit}, since which {', '.join(changed[:3])}{more} "
         "changed)"
     )
 
@@ -180,29 +183,18 @@ def _other_code(record: Mapping[str, Any], changed: Sequence[str]) -> str:
 def read_record(path: Path) -> dict[str, Any]:
     """The record.json of a run's directory, or an empty dictionary where none was written yet.
 
-    ValueError where it is none.
+    UserError where it is none.
     """
-    try:
-        text = (path / "record.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    try:
-        record: dict[str, Any] = json.loads(text)
-        record["status"], record["code"]["commit"], record["code"]["files"].items()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f"{path / 'record.json'} is not a run's record ({error}): fresh=true keeps the "
-            "directory beside and runs anew"
-        ) from error
-    return record
+    record = door.read_record(path, door.Record)
+    return {} if record is None else record.content
 
 
 def _nonce(path: Path) -> str:
     """Eight letters made once per directory, so that no two runs share a tracker's id."""
     file = path / "nonce"
-    if not file.exists():
+    if not os.path.lexists(file):
         write_atomically(file, secrets.token_hex(4))
-    return file.read_text(encoding="utf-8").strip()
+    return door.read_nonce(file)
 
 
 def _acquire(path: Path) -> int:

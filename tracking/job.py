@@ -10,6 +10,7 @@ from cli.instantiate import instantiate
 from data.prepare import prepare
 from tracking.checkpoint import latest_checkpoint
 from tracking.directory import RunDirectory, open_run
+from tracking.door import check_summary
 from tracking.facts import run_facts
 from tracking.load import read_base
 from tracking.record import NoRecord, RunRecord
@@ -70,5 +71,6 @@ def run_job(cfg: DictConfig, train: Train) -> float | None:
         if not is_first:
             return None
         finished = run.read_record()
+        check_summary(run.path, finished)
         print_summary(run, finished, samples)
     return float(finished["metrics"]["val/loss_nats"])

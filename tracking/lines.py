@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.door import typed
 from common.errors import UserError
-from common.files import explained, to_json, write_atomically
+from common.files import StorageError, explained, read_regular, to_json, write_atomically
+from tracking.door import ANEW, Line, check_text
+
+MAX_BYTES = 2**30  # a million lines, ten times over
 
 
 class JsonLines:
@@ -44,21 +48,28 @@ class JsonLines:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of such a file, without a last one that was torn; none where there is no file.
 
-    Raises ValueError, with the line's number, where an earlier line is damaged.
+    UserError, with the line's number, where an earlier line is damaged or holds what no run writes.
     """
-    try:
-        *lines, _torn = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return []
+    try:
+        *lines, _torn = read_regular(path, MAX_BYTES).split(b"\n")
+    except StorageError:
+        raise
+    except UserError as error:
+        raise UserError(f"{error}: {ANEW}") from None
     return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(line)
-        if not isinstance(parsed, dict) or not isinstance(parsed["step"], int):
+        parsed = json.loads(line.decode())
+        if not isinstance(parsed, dict):
             raise UserError("no object with a step")
-    except (ValueError, KeyError, RecursionError) as error:
+        typed(Line, parsed)
+        if b"\\u" in line:
+            check_text(parsed)
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} line {number} is damaged ({error}): remove that line, "
             "or run anew with fresh=true"

@@ -1,19 +1,28 @@
 """A run's directory in, its model out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from omegaconf import DictConfig
 
+from cli.config import check_stored
 from cli.instantiate import read_config
 from common.errors import UserError
+from common.files import StorageError
 from model.gpt import GPT
 from tracking.checkpoint import Checkpoint, best_checkpoint, latest_checkpoint
 from tracking.directory import read_record
 from training.bundle import Bundle
 from training.device import Machine, choose_machine
 from training.finetune import Base
-from training.state import build_model, load_weights, model_weights
+from training.state import build_model, design_model, load_weights, model_weights
+
+CONFIG = "config.yaml"
+# What constructors and torch raise for values that no person gave them.
+UNFIT = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError)
 
 Which = Literal["best", "last"]
 
@@ -40,8 +49,10 @@ def load_run(
     cfg, checkpoint = _read(directory, which, str(directory))
     recorded = _recorded_dtype(directory)
     machine = choose_machine(device, dtype or recorded or cfg.dtype)
-    model = build_model(cfg)
-    load_weights(model, checkpoint.tensors)
+    with _told_of(directory / CONFIG):
+        _check_design(cfg, checkpoint)
+        model = build_model(cfg)
+        load_weights(model, checkpoint.tensors)
     return LoadedRun(directory, checkpoint, cfg, machine, model)
 
 
@@ -63,7 +74,7 @@ def read_base(cfg: DictConfig) -> Base | None:
 
 
 def _read(directory: Path, which: Which, name: str) -> tuple[DictConfig, Checkpoint]:
-    if not (directory / "config.yaml").is_file():
+    if not (directory / CONFIG).is_file():
         raise UserError(
             f"{name} is not a run's directory: it has no config.yaml. "
             "train.py prints a run's directory when it ends; they lie under runs/"
@@ -72,7 +83,40 @@ def _read(directory: Path, which: Which, name: str) -> tuple[DictConfig, Checkpo
     checkpoint = find(directory / "checkpoints")
     if checkpoint is None:
         raise UserError(f"{name} has no {which} checkpoint yet: let the run go on")
-    return read_config(directory / "config.yaml"), checkpoint
+    with _told_of(directory / CONFIG):
+        check_stored(cfg := read_config(directory / CONFIG))
+    return cfg, checkpoint
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """One line, with the file's name, for whatever a model cannot be made of."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (*UNFIT, UserError) as error:
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        why = " ".join(told.removeprefix(f"the config {path} cannot be used: ").split())[:300]
+        raise UserError(f"the config {path} cannot be used: {why}") from error
+
+
+def _check_design(cfg: DictConfig, checkpoint: Checkpoint) -> None:
+    """UserError where the model is larger than its weights: it is not to be built only to see that."""
+    weights = model_weights(checkpoint.tensors)
+    layers = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    if cfg.model.n_layer != len(layers):
+        raise UserError(
+            f"model.n_layer={cfg.model.n_layer} must be {len(layers)}: {checkpoint.path} has as "
+            "many layers"
+        )
+    with torch.device("meta"):
+        parameters = list(design_model(cfg).parameters())
+    needed, there = (sum(t.numel() for t in ts) for ts in (parameters, weights.values()))
+    if needed > there:
+        raise UserError(
+            f"the model of {needed:,} parameters must be that of {checkpoint.path}, which has {there:,}"
+        )
 
 
 def _recorded_dtype(directory: Path) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from common.errors import LostRankError
+from common.errors import LostRankError, UserError
 from common.files import explained, to_json, write_atomically
 from tracking.directory import RunDirectory
 from tracking.lines import JsonLines
@@ -240,6 +240,8 @@ def _lowest(curve: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} must be a plain file: no directory, pipe or device; move it away")
     with explained(path):
         handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))

@@ -135,7 +135,7 @@ def _speed(metrics: Mapping[str, float]) -> str:
 
 
 def _ones(metrics: Mapping[str, float]) -> str:
-    if "eval/ones" not in metrics:
+    if None in (metrics.get("train/ones"), metrics.get("eval/ones")):
         return ""
     return f"{metrics['train/ones']:.3f} while training, {metrics['eval/ones']:.3f} in evaluation"
 

@@ -71,7 +71,7 @@ def show_again(run: RunDirectory, tracker: Tracker) -> None:
 def show_to_its_own(run: RunDirectory) -> None:
     """`show_again` to the tracker of the run's config; where that cannot be made, a warning."""
     try:
-        tracker = instantiate(read_config(run.path / "config.yaml").tracker)
+        tracker = instantiate(read_config(run.path / "config.yaml").get("tracker"))
     except UserError as error:
         logger.warning("the tracker is left out: %s", error)
         return

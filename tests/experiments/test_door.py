@@ -8,67 +8,18 @@ import time
 
 import pytest
 
+from common.door import read_yaml
 from common.errors import UserError
-from experiments.door import read_yaml
 from experiments.figures import draw
 from experiments.page import render
 from experiments.records import read_records
 from experiments.runs import load_table
 from experiments.spec import load_spec
 from experiments.table import main
+from tests.mutations import mangle, mutate
 
 LIMIT_S = 1.0  # of computing, so that a busy machine fails no test; a wait is pytest's to end
 MUTATIONS = 200
-HOSTILE = (
-    None, True, -1, 0, 7, 1e308, -1e308, 1e-320, float("nan"), float("inf"), 10**400, 2**63, "",
-    "x" * 10_000, "../../x", "\0", "<script>", "\ud800", [], {}, [[]], {"a": {"b": {}}}, [None] * 99,
-)  # fmt: skip
-
-
-def _places(value, at=()):
-    yield at
-    children = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, child in children:
-        if isinstance(child, dict | list):
-            yield from _places(child, (*at, key))
-        else:
-            yield (*at, key)
-
-
-def _mutate(content, draw):
-    """Some entries replaced, removed or added."""
-    content = json.loads(json.dumps(content))
-    for _ in range(draw.choice((1, 1, 2, 5))):
-        *parents, last = draw.choice(list(_places(content))[1:])
-        holder = content
-        for key in parents:
-            holder = holder[key]
-        change = draw.random()
-        if change < 0.2:
-            del holder[last]
-        elif change < 0.3 and isinstance(holder, dict):
-            holder[draw.choice(("", "<b>", "x" * 500, "a.b", last.upper()))] = draw.choice(HOSTILE)
-        else:
-            holder[last] = draw.choice(HOSTILE)
-    return content
-
-
-def _mangle(text, draw):
-    """The same, of bytes: cut, doubled, or with some that do not belong."""
-    data = bytearray(text.encode())
-    place = draw.randrange(len(data))
-    kind = draw.randrange(4)
-    if kind == 0:
-        del data[place:]
-    elif kind == 1:
-        data[place:place] = bytes(draw.randrange(256) for _ in range(4))
-    elif kind == 2:
-        data[place:place] = draw.choice(
-            (b"[" * 5000, b'{"a":' * 5000, b"&a [*a]", b"!!int x", b": ")
-        )
-    else:
-        data[place] = draw.randrange(256)
-    return bytes(data)
 
 
 def _one_line_or_a_result(make):
@@ -87,9 +38,9 @@ def test_a_mutated_record_is_a_result_or_a_line(part, write, make_record, small_
     path = write(record)
     for _ in range(MUTATIONS // 4):
         if draw.random() < 0.7:
-            path.write_text(json.dumps(_mutate(record, draw)))
+            path.write_text(json.dumps(mutate(record, draw)))
         else:
-            path.write_bytes(_mangle(json.dumps(record), draw))
+            path.write_bytes(mangle(json.dumps(record), draw))
         _one_line_or_a_result(lambda: render(load_table(spec, tmp_path / "runs"), "c"))
 
 
@@ -100,9 +51,9 @@ def test_a_mutated_table_file_is_a_result_or_a_line(part, small_case, small_runs
     mutated = tmp_path / "mutated.yaml"
     for _ in range(MUTATIONS // 4):
         if draw.random() < 0.6:
-            mutated.write_text(json.dumps(_mutate(content, draw)))  # JSON is YAML
+            mutated.write_text(json.dumps(mutate(content, draw)))  # JSON is YAML
         else:
-            mutated.write_bytes(_mangle(text, draw))
+            mutated.write_bytes(mangle(text, draw))
         _one_line_or_a_result(lambda: render(load_table(load_spec(str(mutated)), small_runs), "c"))
 
 

@@ -34,7 +34,8 @@ def open_in(root: Path, **changes) -> RunDirectory:
 def leave(run: RunDirectory, status: str, **files: str) -> Path:
     """Close a run as its record would have it."""
     code = {"files": files, "commit": "abc"}
-    (run.path / "record.json").write_text(json.dumps({"status": status, "code": code}))
+    record = {"status": status, "code": code, "time_s": 1.0}
+    (run.path / "record.json").write_text(json.dumps(record))
     run.close()
     return run.path
 

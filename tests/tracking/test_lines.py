@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import UserError
 from common.files import StorageError
 from tracking.lines import JsonLines, read_lines
 
@@ -53,7 +55,14 @@ def test_a_file_cut_at_any_byte_keeps_its_whole_lines(tmp_path_factory, cut):
     assert [line["step"] for line in read_lines(path)] == [*range(n_whole), 9]
 
 
-@pytest.mark.parametrize("damage", [b"\xff\xfe", b"[]", b"{}", b'{"step": "5"}', b"", b"[" * 5000])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(b"\xff\xfe", b"[]", b"{}", b'{"step": "5"}', b'{"step": true}', b"", b"[" * 5000),
+        *(b'{"step": 5, "time_s": "x"}', b'{"step": 5, "val/loss_nats": [1]}'),
+        *(b'{"step": 5, "val/loss_nats": NaN}', b'{"step": 5, "samples": ["\\ud800"]}'),
+    ],
+)
 def test_a_damaged_line_is_named(tmp_path, damage):
     path = tmp_path / "metrics.jsonl"
     write(path, range(0, 4))
@@ -62,6 +71,13 @@ def test_a_damaged_line_is_named(tmp_path, damage):
     path.write_bytes(b"\n".join(lines))
     with pytest.raises(ValueError, match=r"metrics.jsonl line 2 is damaged .*fresh=true"):
         JsonLines(path, 3)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match=r"metrics.jsonl must be a plain file.*fresh=true"):
+        JsonLines(tmp_path / "metrics.jsonl", 0)
 
 
 FILL = """
@@ -73,7 +89,7 @@ lines = JsonLines(Path(sys.argv[1]), 0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     for step in range(100):
-        lines.append({"step": step, "text": "x" * 90})
+        lines.append({"step": step, "samples": ["x" * 90]})
 except StorageError as error:
     print(error)
 """

@@ -5,6 +5,7 @@ entry and the rule; and it comes at once: pipes are not waited for, nothing unpa
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -90,11 +91,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def build(kind: type[Built], content: Any, path: Path) -> Built:
-    """The typed object, or a UserError that says which entry breaks which rule."""
+    """The typed object, or a UserError that says which entry of the file breaks which rule."""
+    try:
+        return typed(kind, content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def typed(kind: type[Built], content: Any) -> Built:
+    """As `build`, of content that lies in no file of its own."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {_said(kind, error.errors()[0])}") from None
+        raise UserError(_said(kind, error.errors()[0])) from None
 
 
 def _text(path: Path, max_bytes: int, what: str) -> str:
@@ -154,7 +163,7 @@ def _said(kind: type[Part], error: ErrorDetails) -> str:
     if found in _WANTED:
         return f"`{entry}` is {_kind(value)}, it must be {_WANTED[found]}"
     if found == "finite_number":
-        return f"`{entry}`={value} must be finite: the run is not a result"
+        return f"`{entry}`={value} must be finite"
     if found == "literal_error":
         rule = f"one of {error['ctx']['expected']}"
     return f"{entry}={_shown(value)} must be {rule}".replace("must be Input should be", "must be")
@@ -167,8 +176,9 @@ def _entry(loc: Sequence[int | str]) -> str:
 
 
 def _article(kind: type[Part], loc: Sequence[int | str]) -> str:
-    """`a row`: what the entry belongs to, by its class's name."""
-    name = _model_at(kind, loc[:-1]).__name__.lower()
+    """`a row`, `a finished record`: what the entry belongs to, by its class's name."""
+    words = re.findall("[A-Z][a-z]*", _model_at(kind, loc[:-1]).__name__)
+    name = " ".join(words).lower()
     return f"a{'n' * (name[0] in 'aeiou')} {name}"
 
 
