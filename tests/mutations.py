@@ -1,6 +1,7 @@
 """Files as a stranger could have written them: plain data with entries changed, bytes mangled."""
 
 import json
+from copy import deepcopy
 
 HOSTILE = (
     None, True, -1, 0, 7, 1e308, -1e308, 1e-320, float("nan"), float("inf"), 10**400, 2**63, "",
@@ -30,9 +31,10 @@ def mutate(content, draw):
         if change < 0.2:
             del holder[last]
         elif change < 0.3 and isinstance(holder, dict):
-            holder[draw.choice(("", "<b>", "x" * 500, "a.b", last.upper()))] = draw.choice(HOSTILE)
+            last = draw.choice(("", "<b>", "x" * 500, "a.b", last.upper()))
+            holder[last] = deepcopy(draw.choice(HOSTILE))
         else:
-            holder[last] = draw.choice(HOSTILE)
+            holder[last] = deepcopy(draw.choice(HOSTILE))  # which a later change may change
     return content
 
 

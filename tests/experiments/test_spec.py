@@ -55,7 +55,7 @@ def test_the_rows_are_those_of_the_config(table, config):
 
 def test_an_unknown_table_is_told_which_there_are():
     for name in ("publishd_nano", "_published", "nowhere.yaml"):
-        with pytest.raises(ValueError, match=rf"table='{name}' must be one of adapters_nano, publ"):
+        with pytest.raises(ValueError, match=rf"table='{name}' must be one of adapters_nano, "):
             load_spec(name)
 
 

@@ -135,7 +135,7 @@ def test_errors_leave_with_2_and_one_line(
 
 def test_an_unknown_table_leaves_with_2_and_the_names(capsys):
     assert main(["publishd"]) == 2
-    assert "adapters_nano, published_nano" in capsys.readouterr().err
+    assert "must be one of adapters_nano, " in capsys.readouterr().err
 
 
 def test_a_page_that_cannot_be_written_is_an_error_in_a_line(small_case, small_runs, capsys):

@@ -160,7 +160,8 @@ config = {"seed": 1, "steps": 8, "eval_every": 2, "row_name": "learned",
           "table_name": "published_nano", "scale": "nano", "runs_dir": root + "/runs",
           "model": {"n_layer": 2}}
 run = open_run(config, "text", dtype="float32", device_kind="cpu")
-facts = {"code": {"commit": None, "files": {}}, "versions": {}, "device": {}}
+facts = {"code": {"commit": None, "files": {}}, "versions": {},
+         "device": {"kind": "cpu", "name": "Example CPU"}}
 
 def random_streams():
     return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
