@@ -140,7 +140,7 @@ def _explain_mistake(error: BaseException) -> str | None:
     if isinstance(error, HydraException):
         return _explain_override(str(error), cause)
     if isinstance(error, InterpolationResolutionError | ValidationError):
-        return _brief(str(error))
+        return _explain_interpolation(_brief(str(error)))
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return _explain_group_value(str(error))
     return str(error) if isinstance(error, UserError) else None
@@ -190,6 +190,15 @@ def _explain_group_value(message: str) -> str:
         group, _, value = argument.partition("=")
         if group in groups() and re.fullmatch(r"[\d.+-]+|null|true|false", value, re.I):
             return unknown_choice(group, value)
+    return message
+
+
+def _explain_interpolation(message: str) -> str:
+    """`seed=${sed}`: OmegaConf does not say where."""
+    name = re.search(r"Interpolation key '(.+?)' not found", message)
+    for argument in sys.argv[1:]:
+        if name and f"${{{name[1]}}}" in argument:
+            return f"{argument}: {message}"
     return message
 
 
