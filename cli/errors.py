@@ -195,9 +195,9 @@ def _explain_group_value(message: str) -> str:
 
 def _explain_interpolation(message: str) -> str:
     """`seed=${sed}`: OmegaConf does not say where."""
-    name = re.search(r"Interpolation key '(.+?)' not found", message)
+    found = re.search(r"Interpolation key '(.+?)' not found|interpolation '\$\{(.+?)\}'", message)
     for argument in sys.argv[1:]:
-        if name and f"${{{name[1]}}}" in argument:
+        if found and f"${{{found[1] or found[2]}}}" in argument:
             return f"{argument}: {message}"
     return message
 

@@ -39,6 +39,7 @@ MISTAKES = {
     "steps=0": ["steps=0 must be at least 1"],
     "seed=1,2": ["seed=1,2", "add -m"],
     "data.source=${nowhere}": ["data.source=${nowhere}: Interpolation key 'nowhere' not found"],
+    "model.vocab_size=${oc.env:HOME}": ["model.vocab_size=${oc.env:HOME}: ", "Integer"],
     "dropout.shift_init=x": ["dropout.shift_init=x must be a number"],
     "dropout.shift_init=7": ["shift_init=7"],
     "data.source=hubb": ["data.source=hubb", "files"],
