@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = own_table(arguments.runs)
         if not table.finished:
             raise UserError(f"runs={arguments.runs} holds no finished run: `make demo` makes them")
-        (picture,) = draw(table, arguments.out, names=["curves"])
-        print(sentence(table), f"picture: {picture}", sep="\n")
+        pictures = draw(table, arguments.out, names=["curves"])  # none of too many rows
+        print(sentence(table), *(f"picture: {path}" for path in pictures), sep="\n")
         return 0
 
     return answer(make)
@@ -47,8 +47,8 @@ def sentence(table: "Table") -> str:
     n = min(len(runs.finished) for runs in rows)
     worth = ", which supports no order of them" if n < MIN_SEEDS else ""
     return (
-        f"Val loss, in nats a token, ends at {ends}: n = {n} for each row{worth}; `make compare` runs "
-        "the comparison."
+        f"On the curve's windows val loss, in nats a token, ends at {ends}: n = {n} for each row"
+        f"{worth}; `make compare` runs the comparison."
     )
 
 

@@ -186,3 +186,9 @@ def test_along_a_setting_each_kind_has_a_line_of_its_own_look(write, make_record
 
 def test_a_table_along_nothing_has_no_such_figure(table):
     assert along(table) is None
+
+
+def test_of_more_rows_than_a_picture_shows_there_are_no_curves(write, make_record, tmp_path):
+    for n in range(25):
+        write(make_record(f"none_{n}", 1, 4.0, 2.6))
+    assert val_curves(own_table(tmp_path / "runs")) is None
