@@ -31,6 +31,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from cli.rows import as_swept
 from cli.rules import is_place
 from cli.spelling import FOLDERS, groups, renamed, unknown_choice, unknown_key
 from common.errors import (
@@ -72,6 +73,7 @@ def run_cli(main: Callable[[], object]) -> None:
     try:
         with mistakes_told():
             check_hydra(sys.argv[1:])
+            sys.argv[1:] = as_swept(sys.argv[1:])
             main()
     except KeyboardInterrupt:  # before or after the steps, which see to it themselves
         print("interrupted; the same command goes on or begins again", file=sys.stderr)

@@ -1,5 +1,6 @@
 """A row is its definition: what its file sets is not overridden while a run carries its name."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -41,6 +42,34 @@ def check_row(config_name: str, overrides: Sequence[str]) -> None:
                     f"{override.input_line}: the row {rows[-1]} has {said}, and a row is its "
                     "definition. Give the run names of its own: row_name=... table_name=..."
                 )
+
+
+def as_swept(arguments: Sequence[str]) -> list[str]:
+    """The command line, with one value of what its table sweeps over written as a sweep of one.
+
+    `dropout.p=0.1` beside `table=family` is a setting of its rows, whose kinds have a rate. Hydra would
+    set it in the config that it composes first, without a row, whose dropout may have none.
+    """
+    if "hydra.mode=RUN" in arguments:  # a job of the sweep
+        return list(arguments)
+    tables = [word.removeprefix("table=") for word in arguments if word.startswith("table=")]
+    swept = [key for table in tables for key in _swept(table)]
+
+    def written(word: str) -> str:
+        key, _, value = word.partition("=")
+        if key not in swept or "." not in key or not re.fullmatch(r"[\w.+-]+", value):
+            return word
+        return f"{key}=choice({value})"
+
+    return [written(word) for word in arguments]
+
+
+def _swept(table: str) -> Sequence[str]:
+    """The keys that a table's file sweeps over."""
+    file = CONFIGS / "table" / f"{table}.yaml"
+    if not re.fullmatch(r"\w+", table) or not file.is_file():
+        return ()
+    return list(OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or ())
 
 
 def _settings(config: str, choices: DictConfig) -> Iterator[str]:

@@ -20,6 +20,7 @@ from experiments.along import along
 from experiments.command import answer, home, parser, print_list, wanted
 from experiments.forest import GREY, forest, limit
 from experiments.formats import signed
+from experiments.kinds import kinds_figure
 from experiments.looks import Look, looks
 from experiments.runs import RowRuns, Table, compared_with
 from experiments.statistics import LEVEL, MIN_SEEDS, mean_interval
@@ -225,6 +226,7 @@ FIGURES: dict[str, Callable[[Table], Figure | None]] = {
     "difference": val_difference,
     "gap": train_val_gap,
     "along": along,
+    "kinds": kinds_figure,
 }
 
 

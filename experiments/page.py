@@ -8,16 +8,18 @@ from experiments.differences import differences
 from experiments.ensembles import ensembles
 from experiments.formats import NOTHING, bounds, loss, signed
 from experiments.heading import head
+from experiments.kinds import best_of_kinds
 from experiments.reproduction import beside_published, reproduction
 from experiments.runs import Compared, Table, compared_with
 
 
 def render(table: Table, command: str) -> str:
-    """The page of a table: failures to reproduce first, then results, then what they cost."""
+    """The page of a table: failures first, then results, then what they cost."""
     parts = [
         head(table, command),
         reproduction(table),
         unfinished(table),
+        best_of_kinds(table),
         sections.final_loss(table),
         sections.best_loss(table),
         sections.test_loss(table),

@@ -1,7 +1,9 @@
 """What a table is: its rows, comparisons, published figures and order, from `<table>.yaml`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ from common.errors import UserError
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER.parent / "results"  # the committed records, tables and figures
 RUNS = Path("runs")  # where a person's own lie
+MOST_ROWS = 1000
 
 
 class Strict(Part, extra="forbid"):
@@ -39,13 +42,30 @@ class Row(Strict):
     published: Many[Published] = ()
 
 
+class Each(Strict):
+    """What a described row stands for: a row for every combination of these values, by name."""
+
+    each: dict[Name, Many[str | int | float]]
+
+
 class Comparison(Strict):
-    """Paired differences of `rows` (default: all) against a row, or the best of several."""
+    """Paired differences of `rows` (default: all) against a row, or the best of several.
+
+    A `*` in a name stands for anything: `none_*`. So in `best_of`, and in a kind's `of`.
+    """
 
     against: str | None = None
     best_of: Many[str] = ()
     name: Label | None = None
     rows: Many[str] = ()
+
+
+class Kind(Strict):
+    """A kind of dropout, for which the best of its rows stands; a `reference` is what others meet."""
+
+    name: Label
+    of: Many[str]
+    reference: bool = False
 
 
 class Claim(Strict):
@@ -59,6 +79,7 @@ class Claim(Strict):
 class Table(Strict):
     """A table as its YAML file describes it.
 
+    A row with `each: {rate: [0.1, 0.2]}` stands for several, with `{rate}` in its texts replaced.
     `varies` names the config groups that tell the rows apart; other settings in which rows differ
     are printed. `along` is one of them that a figure has the losses along. `command` makes the
     records. `notes` are marks on published figures, by key.
@@ -75,6 +96,7 @@ class Table(Strict):
     varies: Many[str] = ("dropout",)
     along: str | None = None
     comparisons: Many[Comparison] = ()
+    kinds: Many[Kind] = ()
     claims: Many[Claim] = ()
 
 
@@ -106,7 +128,10 @@ def load_spec(table: str) -> TableSpec:
         raise UserError(
             f"table={table[:100]!r} must be one of {names}, or the path of a .yaml file"
         )
-    described = build(Table, _read(path), path)
+    content = _read(path)
+    if isinstance(content.get("rows"), list):
+        content["rows"] = list(_expanded(content["rows"], path))
+    described = _with_names(build(Table, content, path), path)
     _check(described, path)
     return build(TableSpec, {**dict(described), "name": path.stem}, path)
 
@@ -126,6 +151,53 @@ def _read(path: Path, readers: Sequence[Path] = ()) -> dict[str, Any]:
     return {**_read(path.parent / base, [*readers, reader]), **content}
 
 
+def _expanded(rows: Sequence[Any], path: Path) -> Iterator[Any]:
+    """The rows that are described, one by one; what is no row is left for the door to refuse."""
+    n = 0
+    for row in rows:
+        if not isinstance(row, dict) or "each" not in row:
+            yield row
+            continue
+        rest = {key: value for key, value in row.items() if key != "each"}
+        each = build(Each, {"each": row["each"]}, path).each
+        for values in product(*each.values()):
+            n += 1
+            if n > MOST_ROWS:
+                raise UserError(f"{path}: `each` makes more than {MOST_ROWS} rows")
+            named = dict(zip(each, values, strict=True))
+            yield {key: _filled(text, named) for key, text in rest.items()}
+
+
+def _filled(text: Any, values: Mapping[str, object]) -> Any:
+    if isinstance(text, str):
+        for name, value in values.items():
+            text = text.replace(f"{{{name}}}", str(value))
+    return text
+
+
+def _with_names(spec: Table, path: Path) -> Table:
+    """The table with every name that holds a `*` replaced by the rows that it stands for."""
+    names = [row.name for row in spec.rows]
+
+    def meant(patterns: Sequence[str]) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for pattern in patterns:
+            matching = (
+                [n for n in names if fnmatchcase(n, pattern)] if "*" in pattern else [pattern]
+            )
+            if not matching:
+                raise UserError(f"{path}: {pattern!r} is the name of none of its rows: {names} are")
+            found |= dict.fromkeys(matching)
+        return tuple(found)
+
+    comparisons = tuple(
+        c.model_copy(update={"best_of": meant(c.best_of), "rows": meant(c.rows)})
+        for c in spec.comparisons
+    )
+    kinds = tuple(kind.model_copy(update={"of": meant(kind.of)}) for kind in spec.kinds)
+    return spec.model_copy(update={"comparisons": comparisons, "kinds": kinds})
+
+
 def _check(spec: Table, path: Path) -> None:
     names = [row.name for row in spec.rows]
     if not names or len(set(names)) < len(names):
@@ -136,6 +208,10 @@ def _check(spec: Table, path: Path) -> None:
             raise UserError(f"{path}: a comparison must have `against` or `best_of`, and not both")
         spoken_of += [*comparison.best_of, *comparison.rows]
         spoken_of += [comparison.against] if comparison.against else []
+    for kind in spec.kinds:
+        if not kind.of:
+            raise UserError(f"{path}: the kind {kind.name!r} must have rows: `of` is empty")
+        spoken_of += kind.of
     for name in spoken_of:
         if name not in names:
             raise UserError(f"{path}: {name!r} is not one of its rows: {names} are")

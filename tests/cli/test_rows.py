@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from cli.config import register_schema
 from cli.naming import as_name, row_name
-from cli.rows import check_row
+from cli.rows import as_swept, check_row
 from cli.spelling import CONFIGS
 
 
@@ -88,6 +88,25 @@ def test_a_default_name_says_what_differs_from_the_preset(hydra, overrides, name
     cfg = compose("train", overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     assert row_name(cfg) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (["table=family", "dropout.p=0.1"], ["table=family", "dropout.p=choice(0.1)"]),
+        (["dropout.p=0.1", "table=family"], ["dropout.p=choice(0.1)", "table=family"]),
+        (["table=family", "dropout.p=0.1,0.2"], None),
+        (["table=family", "dropout.p=choice(0.1)"], None),
+        (["table=family", "seed=2", "row=family/head", "steps=30"], None),
+        (["table=published", "dropout.p=0.1"], None),
+        (["table=nosuch", "dropout.p=0.1"], None),
+        (["table=../table/family", "dropout.p=0.1"], None),
+        (["dropout=standard", "dropout.p=0.1"], None),
+        (["table=family", "dropout.p=0.1", "hydra.mode=RUN"], None),
+    ],
+)
+def test_one_value_of_what_a_table_sweeps_over_is_a_sweep_of_one(given, read):
+    assert as_swept(given) == (given if read is None else read)
 
 
 def test_any_text_becomes_a_name():

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -44,19 +46,68 @@ def test_published_sizes_are_those_of_the_published_shapes():
 
 
 @pytest.mark.parametrize(
-    ("table", "config"), [("published_nano", "published"), ("adapters_nano", "adapters")]
+    ("table", "configs"),
+    [
+        ("published_nano", ["published"]),
+        ("adapters_nano", ["adapters"]),
+        ("rivals_nano", ["rivals"]),
+        ("modern_nano", ["modern"]),
+        ("family_nano", ["family", "family_without_rate"]),
+    ],
 )
-def test_the_rows_are_those_of_the_config(table, config):
-    params = yaml.safe_load((ROOT / f"configs/table/{config}.yaml").read_text())["hydra"]["sweeper"]
-    files = [ROOT / f"configs/row/{row.strip()}.yaml" for row in params["params"]["row"].split(",")]
-    rows = {yaml.safe_load(file.read_text())["row_name"] for file in files}
-    assert rows == {row.name for row in load_spec(table).rows}
+def test_the_rows_are_those_of_the_configs(table, configs):
+    assert {name for config in configs for name in row_names(config)} == {
+        row.name for row in load_spec(table).rows
+    }
+
+
+def row_names(config: str) -> Iterator[str]:
+    """The names of the rows that a table's file sweeps over."""
+    content = yaml.safe_load((ROOT / f"configs/table/{config}.yaml").read_text())
+    swept = {
+        key: [value.strip() for value in str(values).split(",")]
+        for key, values in content["hydra"]["sweeper"]["params"].items()
+        if key != "seed"
+    }
+    for values in product(*swept.values()):
+        given = dict(zip(swept, values, strict=True))
+        file = ROOT / f"configs/row/{given['row']}.yaml"
+        name = yaml.safe_load(file.read_text())["row_name"]
+        for key, value in given.items():
+            name = name.replace(f"${{{key}}}", value)
+        yield name
 
 
 def test_an_unknown_table_is_told_which_there_are():
     for name in ("publishd_nano", "_published", "nowhere.yaml"):
         with pytest.raises(ValueError, match=rf"table='{name}' must be one of adapters_nano, "):
             load_spec(name)
+
+
+PATTERN = """
+title: t
+command: c
+rows:
+  - {name: none, label: none, family: none}
+  - name: "token_{p}_wd{decay}"
+    label: "token {p}, decay {decay}"
+    family: token
+    each: {decay: [0.1, 1], p: [0.05, x]}
+comparisons: [{best_of: [none, "token_*_wd1"], rows: ["token_0.05_*"]}]
+kinds: [{name: token, of: ["token_*"]}]
+"""
+
+
+def test_one_description_stands_for_a_row_of_every_combination(tmp_path):
+    (tmp_path / "mine.yaml").write_text(PATTERN)
+    spec = load_spec(str(tmp_path / "mine.yaml"))
+    tokens = ["token_0.05_wd0.1", "token_x_wd0.1", "token_0.05_wd1", "token_x_wd1"]
+    assert [row.name for row in spec.rows] == ["none", *tokens]
+    assert spec.row("token_x_wd1").label == "token x, decay 1"
+    (comparison,) = spec.comparisons
+    assert comparison.best_of == ("none", "token_0.05_wd1", "token_x_wd1")
+    assert comparison.rows == ("token_0.05_wd0.1", "token_0.05_wd1")
+    assert spec.kinds[0].of == tuple(tokens)
 
 
 ROWS = "title: t\ncommand: c\nrows: [{name: none, label: none, family: none}]\n"
@@ -73,6 +124,17 @@ ROWS = "title: t\ncommand: c\nrows: [{name: none, label: none, family: none}]\n"
         (
             "title: t\ncommand: c\nrows: [{name: none}]\n",
             r"`rows\[0\].label` is missing: a row must have it",
+        ),
+        (ROWS + "kinds: [{name: a, of: [b_*]}]\n", "'b_[*]' is the name of none of its rows"),
+        (ROWS + "kinds: [{name: a, of: []}]\n", "the kind 'a' must have rows: `of` is empty"),
+        (ROWS + "kinds: [{name: a, of: [b]}]\n", "'b' is not one of its rows"),
+        (ROWS + "comparisons: [{best_of: [b_*]}]\n", "'b_[*]' is the name of none of its rows"),
+        (ROWS.replace("}]", ", each: 3}]"), "`each` is an integer, it must be"),
+        (ROWS.replace("}]", ", each: {p: 3}}]"), "each.p. is an integer, it must be a list"),
+        (ROWS.replace("}]", ", each: {p: [1, 1]}}]"), "must be some, and each once"),
+        (
+            ROWS.replace("}]", f", each: {{p: {list(range(40))}, q: {list(range(40))}}}}}]"),
+            "`each` makes more than 1000 rows",
         ),
         (ROWS + "titel: t\n", "'titel' is not a key of a table: title, rows, command"),
         (ROWS + "question: 7\n", "`question` is an integer, it must be a string"),
