@@ -3,12 +3,15 @@
     python evaluate.py --run DIR [--split train]
     python evaluate.py --run DIR... --split test --record
     python evaluate.py --run ROW/seed* --ensemble [--split test] [--record]
+    python evaluate.py --run DIR... --masks [--split test] [--record]
     python evaluate.py --run DIR --tasks FILE.yaml     # lm-evaluation-harness, docs/huggingface.md
 
 The test split is held out: no choice in this repository is made on it. `--record` reads it once, for
 the last and the best checkpoint of a finished run, and keeps the result in the run's record, where
 tables find it, and shows it to the run's tracker; asked again, it prints what is kept. `--ensemble`
 averages the probabilities of all the runs; with `--record`, for the records of one row's runs.
+`--masks` is the loss of the last weights under learned masks that were not made for the text: of
+another window, of their mean, at random (`inspection/other_masks.py`).
 """
 
 from __future__ import annotations
@@ -53,19 +56,24 @@ def main() -> None:
         "--ensemble", action="store_true", help="of the runs' averaged probabilities"
     )
     parser.add_argument(
+        "--masks", action="store_true", help="under other learned masks than the text's own"
+    )
+    parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="score tasks of lm-evaluation-harness instead"
     )
     args = parser.parse_args()
-    if args.ensemble and not _is_plain(args):
-        parser.error("--ensemble goes with --run, --split, --device and --record alone")
+    if (args.ensemble or args.masks) and (not _is_plain(args) or args.ensemble == args.masks):
+        way = "--ensemble" if args.ensemble else "--masks"
+        parser.error(f"{way} goes with --run, --split, --device and --record alone")
     if args.record and not (_is_plain(args) and args.device == "auto" and _may_record(args)):
         parser.error(
-            "--record goes with --split test and --run alone, or with --ensemble, --split val or "
-            "test and --run, so that all runs are alike"
+            "--record goes with --split test and --run alone, or with --ensemble or --masks, "
+            "--split val or test and --run, so that all runs are alike"
         )
     if args.ensemble:
         return print(json.dumps(join(args), indent=1))
-    answer = read_test if args.record else score_tasks if args.tasks else evaluate
+    plain = score_tasks if args.tasks else read_test if args.record else evaluate
+    answer = try_masks if args.masks else plain
     for directory in args.run:
         print(json.dumps({"run": directory, **answer(Path(directory), args)}, indent=1))
 
@@ -83,7 +91,7 @@ def _is_plain(args: argparse.Namespace) -> bool:
 
 
 def _may_record(args: argparse.Namespace) -> bool:
-    return args.split == "test" or (args.ensemble and args.split == "val")
+    return args.split == "test" or ((args.ensemble or args.masks) and args.split == "val")
 
 
 def join(args: argparse.Namespace) -> dict[str, Any]:
@@ -95,6 +103,24 @@ def join(args: argparse.Namespace) -> dict[str, Any]:
         return {"runs": args.run, **record_ensemble(runs, args.split)}
     found = evaluate_ensemble(runs, args.split, args.device)
     return {"runs": args.run, "split": args.split, **found}
+
+
+def try_masks(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The loss under each way of `inspection/other_masks.py`; with `--record`, kept in the record."""
+    from inspection.other_masks import losses_with_other_masks
+    from tracking.directory import open_finished
+    from tracking.load import load_run
+    from tracking.record import add_to_record
+
+    if not args.record:
+        run = load_run(directory, "last", args.device)
+        return {"split": args.split, **losses_with_other_masks(run, args.split)}
+    with open_finished(directory) as opened:
+        record = opened.read_record()
+        run = load_run(directory, "last", record["device"]["kind"])
+        masks = record.get("masks") or {}
+        add_to_record(opened, masks={**masks, args.split: losses_with_other_masks(run, args.split)})
+        return {"split": args.split, **opened.read_record()["masks"][args.split]}
 
 
 def evaluate(directory: Path, args: argparse.Namespace) -> dict[str, Any]:

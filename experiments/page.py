@@ -9,6 +9,7 @@ from experiments.ensembles import ensembles
 from experiments.formats import NOTHING, bounds, loss, signed
 from experiments.heading import head
 from experiments.kinds import best_of_kinds
+from experiments.other_masks import other_masks
 from experiments.reproduction import beside_published, reproduction
 from experiments.runs import Compared, Table, compared_with
 
@@ -25,6 +26,7 @@ def render(table: Table, command: str) -> str:
         sections.test_loss(table),
         differences(table) if table.spec.comparisons else "",
         ensembles(table),
+        other_masks(table),
         sections.certainty(table),
         beside_published(table),
         cost(table),

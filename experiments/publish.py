@@ -31,7 +31,7 @@ FREE_GROUPS = ("tracker", "hydra")
 TABLES = RESULTS.parent / "configs" / "table"
 # Keys that hold paths: of no meaning elsewhere, and nobody else's business.
 PATHS = frozenset({"runs_dir", "init_from", "data.cache_dir", "data.paths"})
-LATER = ("test", "ensemble")  # parts that `evaluate.py --record` adds
+LATER = ("test", "ensemble", "masks")  # parts that `evaluate.py --record` adds
 PLACES = frozenset({"data.paths"})  # a path on one machine: the text is held by its hash
 
 

@@ -32,6 +32,10 @@ METRICS = {
     "test_bits_per_byte": "test.final.bits_per_byte",
     "best_test": "test.best.loss",
     "test_ema": "test.final.ema",
+    "own_masks": "masks.val.own",
+    "other_masks": "masks.val.other",
+    "mean_masks": "masks.val.mean",
+    "random_masks": "masks.val.random",
     "parameters": "parameters",
     "trainable": "parameters_trainable",
     "flops_per_token": "flops_per_token",
@@ -174,6 +178,22 @@ class Ensemble(Part):
     test: Joints | None = None
 
 
+class OtherMasks(Part):
+    """The last weights' loss under its own learned masks and under others: `evaluate.py --masks`."""
+
+    own: Number
+    other: Number
+    mean: Number
+    random: Number
+
+
+class Masks(Part):
+    """The same, by split."""
+
+    val: OtherMasks | None = None
+    test: OtherMasks | None = None
+
+
 class Point(Part):
     """One evaluation on the way."""
 
@@ -224,6 +244,7 @@ class Finished(Record):
     missing_evaluations: list[Count] = Field(default_factory=list)
     test: Test | None = None
     ensemble: Ensemble | None = None
+    masks: Masks | None = None
     finished: str | None = None
 
     def metric(self, name: str) -> float | None:

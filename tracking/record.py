@@ -254,7 +254,7 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 
 def add_to_record(run: RunDirectory, **parts: Mapping[str, Any]) -> None:
-    """Put what was measured later into the record of a finished run: `test`, `ensemble`."""
+    """Put what was measured later into the record of a finished run: `test`, `ensemble`, `masks`."""
     record = run.read_record() | {name: dict(part) for name, part in parts.items()}
     with explained(run.path):
         write_atomically(run.path / "record.json", to_json(record, indent=1) + "\n")

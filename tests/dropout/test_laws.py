@@ -153,7 +153,7 @@ def test_learned_keeps_with_the_probability_of_its_soft_mask(
     for low in (0.0, 0.25, 0.5, 0.75):  # a quarter at a time: two errors cannot cancel
         among = (soft >= low) & (soft < low + 0.25)
         variance = (soft * (1 - soft))[among].sum()
-        assert (mask - soft)[among].sum().abs() < 4 * variance.sqrt(), low
+        assert (mask - soft)[among].sum().abs() <= 4 * variance.sqrt(), low
 
 
 @pytest.mark.parametrize(("kind", "slot"), places(KINDS))
@@ -171,7 +171,7 @@ def test_gradient_flows_through_the_kept_alone(
     kind: str, slot: str, build: Callable[..., nn.Module]
 ) -> None:
     # A learned mask depends on the input too; cut that off, and it is a mask like the others.
-    options = {"detach": "input"} if kind in LEARNED else {}
+    options = {"detach": "input"} if kind in ("learned", "learned_fourier") else {}
     hidden = hidden_at(slot).requires_grad_()
     out = call(build(kind, slot, **options), hidden)
     (gradient,) = torch.autograd.grad(out.hidden.sum(), hidden)

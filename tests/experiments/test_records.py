@@ -29,6 +29,7 @@ def test_every_number_of_the_table_is_found_in_a_record(write, make_record, tmp_
                 "metrics__eval/ones": 0.4,
                 "metrics__val/ema_loss_nats": 3.9,
                 "test__final__test/ema_loss_nats": 3.8,
+                "masks": {"val": {"own": 4.0, "other": 4.1, "mean": 4.2, "random": 4.3}},
             },
         )
     )

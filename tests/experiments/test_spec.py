@@ -53,6 +53,7 @@ def test_published_sizes_are_those_of_the_published_shapes():
         ("rivals_nano", ["rivals"]),
         ("modern_nano", ["modern"]),
         ("family_nano", ["family", "family_without_rate"]),
+        ("controls_nano", ["controls", "controls_as_learned"]),
     ],
 )
 def test_the_rows_are_those_of_the_configs(table, configs):
