@@ -54,6 +54,8 @@ def test_published_sizes_are_those_of_the_published_shapes():
         ("modern_nano", ["modern"]),
         ("family_nano", ["family", "family_without_rate"]),
         ("controls_nano", ["controls", "controls_as_learned"]),
+        ("placement_nano", ["placement", "placement_none"]),
+        ("next_steps_nano", ["next_steps"]),
     ],
 )
 def test_the_rows_are_those_of_the_configs(table, configs):
