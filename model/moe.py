@@ -1,4 +1,4 @@
-"""A mixture of experts in the place of an MLP: what Learned Dropout's document calls its alternative."""
+"""A mixture of experts in the place of an MLP: the alternative that Learned Dropout's document names."""
 
 from collections.abc import Callable
 
