@@ -1,4 +1,4 @@
-"""A mixture of experts in the place of an MLP: the alternative that Learned Dropout's document names."""
+"""A mixture of experts in the place of an MLP, which Learned Dropout's document names beside itself."""
 
 from collections.abc import Callable
 
