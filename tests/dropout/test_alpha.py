@@ -12,7 +12,12 @@ from dropout.base import Site
 from ops import native
 from tests.dropout.laws import HEADS, STREAM, Law, saturated
 
-LAW = Law(STREAM + HEADS, output=saturated, activation="selu")
+LAW = Law(
+    STREAM + HEADS,
+    output=saturated,
+    activation="selu",
+    needs="it needs more than the rate of a fused kernel",
+)
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 8), (8,), ()])

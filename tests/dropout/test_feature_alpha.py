@@ -10,7 +10,7 @@ from dropout.base import Site
 from dropout.feature_alpha import FeatureAlphaDropout
 from tests.dropout.laws import STREAM, Law, saturated
 
-LAW = Law(STREAM, "BC", saturated, activation="selu")
+LAW = Law(STREAM, "BC", saturated, activation="selu", needs="it needs (B, T, channels)")
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])

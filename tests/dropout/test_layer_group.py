@@ -11,7 +11,7 @@ from dropout.head import HeadDropout
 from dropout.layer_group import LayerGroupDropout
 from tests.dropout.laws import HEADS, Law
 
-LAW = Law(HEADS, "BH", sharing=2)
+LAW = Law(HEADS, "BH", sharing=2, needs="it needs (B, T, n_head, head_size)")
 
 
 def stack(hidden: Tensor, groups: int) -> Tensor:
