@@ -1,5 +1,6 @@
 """Alpha dropout against torch.nn.AlphaDropout, and the two moments that it keeps."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -56,5 +57,10 @@ def test_the_mask_knows_a_saturated_value_from_a_dropped_one(
 
 
 def test_another_activation_is_an_error_that_says_why(make_site: Callable[..., Site]) -> None:
-    with pytest.raises(ValueError, match=r"activation=gelu.*saturates.*use model\.activation=selu"):
+    message = (
+        "activation=gelu does not go with alpha dropout: what it drops becomes the value where SELU "
+        "saturates, and only among SELU's outputs does that keep mean 0 and variance 1; "
+        "use model.activation=selu"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AlphaDropout(make_site("mlp_hidden"), p=0.1)

@@ -96,7 +96,9 @@ def test_computes_in_float32_under_bfloat16() -> None:
 
 
 def test_no_harmonics_is_an_error() -> None:
-    with pytest.raises(ValueError, match="n_harmonics=0 must be at least 1"):
+    with pytest.raises(
+        ValueError, match=r"^n_harmonics=0 must be at least 1: 1 is the cosine alone$"
+    ):
         FourierMap(0)
 
 
