@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dropout.alpha import AlphaDropout
+from dropout.alpha import AlphaDropout, affine
 from dropout.base import Site
 from ops import native
 from tests.dropout.laws import HEADS, STREAM, Law, saturated
@@ -32,6 +32,10 @@ def test_equals_torch_without_kernels(
         ours = AlphaDropout(make_site(activation="selu"), p=p)(hidden).hidden
     torch.manual_seed(1)
     torch.testing.assert_close(ours, nn.AlphaDropout(p)(hidden), rtol=1e-6, atol=2e-7)
+
+
+def test_at_rate_one_scale_and_shift_are_0_too() -> None:
+    assert affine(1.0) == {"scale": 0, "shift": 0, "dropped": 0}
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
