@@ -39,7 +39,7 @@ class Law(NamedTuple):
     `axes` are some of BTC in a stream, of BTHC with heads; None: it has no mask. `output(x, mask, p)`
     is what training makes of x, `evaluated(x, p)` what evaluation does; None: its mask is learned, and
     stays on. `sharing` elements of an axis in `axes` have one draw in common. `activation` is the
-    model's, where it matters.
+    model's, where it matters. `needs` is what it says at a slot that it does not fit.
     """
 
     slots: tuple[str, ...] = STREAM
@@ -48,3 +48,4 @@ class Law(NamedTuple):
     evaluated: Callable[[Tensor, float], Tensor] | None = lambda x, p: x
     sharing: int = 1
     activation: str = "gelu"
+    needs: str = "it needs (B, T, C)"

@@ -41,5 +41,5 @@ def test_equals_locked_dropout(make_site: Callable[..., Site]) -> None:
 
 @pytest.mark.parametrize("shape", [(8,), (2, 3, 6, 8)])
 def test_another_rank_is_an_error(shape: tuple[int, ...], make_site: Callable[..., Site]) -> None:
-    with pytest.raises(ValueError, match=r"hidden\.shape=.*must be \(B, T, C\)"):
+    with pytest.raises(ValueError, match=r"channel \(locked\) .*must be \(B, T, C\)"):
         ChannelDropout(make_site(), p=0.4)(torch.zeros(shape))

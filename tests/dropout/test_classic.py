@@ -11,7 +11,12 @@ from dropout.classic import ClassicDropout
 from ops import native
 from tests.dropout.laws import HEADS, STREAM, Law, select
 
-LAW = Law(STREAM + HEADS, output=select, evaluated=lambda x, p: x * (1 - p))
+LAW = Law(
+    STREAM + HEADS,
+    output=select,
+    evaluated=lambda x, p: x * (1 - p),
+    needs="a fused kernel scales while training",
+)
 
 P = 0.4
 

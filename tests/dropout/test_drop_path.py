@@ -32,7 +32,9 @@ def test_linear_in_depth_grows_to_p_at_the_last_layer(make_site: Callable[..., S
 
 
 def test_a_scalar_has_no_samples(make_site: Callable[..., Site]) -> None:
-    with pytest.raises(ValueError, match=r"hidden\.shape=\(\).*must be \(B, \.\.\.\)"):
+    with pytest.raises(
+        ValueError, match=r"^hidden\.shape=\(\).*must be \(B, \.\.\.\), because .*dropped$"
+    ):
         DropPath(make_site("residual_mlp"), p=0.4)(torch.tensor(1.0))
 
 

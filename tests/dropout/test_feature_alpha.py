@@ -10,7 +10,7 @@ from dropout.base import Site
 from dropout.feature_alpha import FeatureAlphaDropout
 from tests.dropout.laws import STREAM, Law, saturated
 
-LAW = Law(STREAM, "BC", saturated, activation="selu")
+LAW = Law(STREAM, "BC", saturated, activation="selu", needs="it needs (B, T, channels)")
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
@@ -36,10 +36,10 @@ def test_one_window_is_a_batch_of_one(make_site: Callable[..., Site]) -> None:
 
 @pytest.mark.parametrize("shape", [(8,), (2, 3, 6, 8)])
 def test_another_rank_is_an_error(shape: tuple[int, ...], make_site: Callable[..., Site]) -> None:
-    with pytest.raises(ValueError, match=r"hidden\.shape=.*must be \(B, T, C\)"):
+    with pytest.raises(ValueError, match=r" feature_alpha dropout: it must be \(B, T, C\)"):
         FeatureAlphaDropout(make_site(activation="selu"), p=0.4)(torch.zeros(shape))
 
 
 def test_another_activation_is_an_error_that_says_why(make_site: Callable[..., Site]) -> None:
-    with pytest.raises(ValueError, match=r"activation=gelu.*saturates.*use model\.activation=selu"):
+    with pytest.raises(ValueError, match=r"activation=gelu does not go with feature_alpha dropout"):
         FeatureAlphaDropout(make_site("mlp_hidden"), p=0.1)

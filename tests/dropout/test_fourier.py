@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -28,6 +28,8 @@ def learned(site: Site, **options: object) -> LearnedDropout:
 
 
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=6))
+@example([1.0] * 26)  # whose sum, rounded, is above 1
+@example([-1.0] * 26)
 def test_never_leaves_the_unit_interval(amplitudes: list[float]) -> None:
     soft_mask = fourier_mask(PHASES, NO_SHIFT, torch.tensor(amplitudes))
     assert ((soft_mask >= 0) & (soft_mask <= 1)).all()
@@ -91,12 +93,22 @@ def test_a_fresh_module_equals_learned_dropout(
     assert torch.equal(outputs[0].penalty, outputs[1].penalty)
 
 
-def test_computes_in_float32_under_bfloat16() -> None:
-    assert FourierMap(2).bfloat16()(PHASES.bfloat16(), NO_SHIFT.bfloat16()).dtype == torch.float32
+@pytest.mark.parametrize(
+    ("attended", "shift"),
+    [
+        (PHASES.bfloat16(), NO_SHIFT.bfloat16()),
+        (PHASES.bfloat16(), NO_SHIFT[0]),
+        (PHASES, NO_SHIFT.double()),
+    ],
+)
+def test_computes_in_float32(attended: Tensor, shift: Tensor) -> None:
+    assert FourierMap(2).bfloat16()(attended, shift).dtype == torch.float32
 
 
 def test_no_harmonics_is_an_error() -> None:
-    with pytest.raises(ValueError, match="n_harmonics=0 must be at least 1"):
+    with pytest.raises(
+        ValueError, match=r"^n_harmonics=0 must be at least 1: 1 is the cosine alone$"
+    ):
         FourierMap(0)
 
 

@@ -10,7 +10,7 @@ from dropout.base import Site
 from dropout.head import HeadDropout
 from tests.dropout.laws import HEADS, Law
 
-LAW = Law(HEADS, "BH")
+LAW = Law(HEADS, "BH", needs="it needs (B, T, n_head, head_size)")
 
 
 def test_equals_torch_with_heads_as_channels(make_site: Callable[..., Site]) -> None:

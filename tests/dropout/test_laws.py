@@ -5,6 +5,7 @@ What a kind promises stands as LAW in its own test file; `laws.py` says how.
 
 import importlib
 import math
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -80,7 +81,7 @@ def build(make_site: Callable[..., Site]) -> Callable[..., nn.Module]:
 
 def call(module: nn.Module, hidden: Tensor, seed: int = 2, mask: bool = True) -> DropoutOutput:
     torch.manual_seed(seed)
-    return module(hidden, return_mask=mask)
+    return module(hidden, return_mask=True) if mask else module(hidden)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +91,9 @@ def test_fits_the_slots_it_says_and_no_other(kind: str, build: Callable[..., nn.
             module = build(kind, slot)
             assert hasattr(module, "attention_p") == ("attention" in LAWS[kind].slots)
         else:
-            with pytest.raises(ValueError, match=rf"dropout does not fit slot {slot}: .*use"):
+            name, needs = "learned" if kind in LEARNED else kind, re.escape(LAWS[kind].needs)
+            message = rf"\b{name}\b.* dropout does not fit slot {slot}: {needs}; use "
+            with pytest.raises(ValueError, match=message):
                 build(kind, slot)
 
 
@@ -113,10 +116,11 @@ def test_asking_for_the_mask_changes_nothing(
     kind: str, slot: str, build: Callable[..., nn.Module]
 ) -> None:
     hidden, module = hidden_at(slot), build(kind, slot)
-    without = call(module, hidden, mask=False)
-    assert without.mask is None
-    assert without.soft_mask is None
-    assert torch.equal(call(module, hidden).hidden, without.hidden)
+    for training in (True, False):
+        without = call(module.train(training), hidden, mask=False)
+        assert without.mask is None
+        assert without.soft_mask is None
+        assert torch.equal(call(module, hidden).hidden, without.hidden)
 
 
 @pytest.mark.parametrize(("kind", "slot"), places(RANDOM + LEARNED))
@@ -208,7 +212,9 @@ def test_the_seed_decides_the_mask(kind: str, slot: str, build: Callable[..., nn
 @pytest.mark.parametrize(("kind", "slot"), forms(RANDOM))
 def test_ends_of_the_range(kind: str, slot: str, build: Callable[..., nn.Module]) -> None:
     hidden = hidden_at(slot).requires_grad_()
-    assert torch.equal(call(build(kind, slot, p=0.0), hidden).hidden, hidden)
+    everything = call(build(kind, slot, p=0.0), hidden)
+    assert torch.equal(everything.hidden, hidden)
+    assert torch.equal(everything.mask, torch.ones_like(everything.mask))
     nothing = call(build(kind, slot, p=1.0), hidden)
     nothing.hidden.sum().backward()
     for tensor in (nothing.hidden, nothing.mask, hidden.grad):
@@ -226,7 +232,7 @@ def test_p_outside_the_range_is_named(
 
 @pytest.mark.parametrize("kind", RANDOM)
 def test_shows_its_rate(kind: str, build: Callable[..., nn.Module]) -> None:
-    assert f"p={P}" in repr(build(kind, LAWS[kind].slots[0]))
+    assert re.search(rf"\(p={P}[,)]", repr(build(kind, LAWS[kind].slots[0])))
 
 
 @pytest.mark.parametrize(("kind", "slot"), forms(KINDS))
@@ -249,6 +255,8 @@ def test_stays_in_bfloat16(kind: str, slot: str, build: Callable[..., nn.Module]
     for training in (True, False):
         out = call(build(kind, slot).bfloat16().train(training), hidden)
         assert out.hidden.dtype == torch.bfloat16
+        if kind in RANDOM:
+            assert out.mask.dtype == torch.bfloat16
         assert out.hidden.shape == hidden.shape
 
 

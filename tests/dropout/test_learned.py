@@ -13,7 +13,7 @@ from dropout.penalties import MaskPenalty
 from dropout.rounding import SigmoidRounding, StochasticRounding
 from tests.dropout.laws import STREAM, Law, select
 
-LAW = Law(STREAM, output=select, evaluated=None)
+LAW = Law(STREAM, output=select, evaluated=None, needs="it needs (B, T, channels)")
 
 B, T, C, H = 3, 6, 8, 4
 

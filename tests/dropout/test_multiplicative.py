@@ -77,6 +77,13 @@ def test_what_was_orthogonal_stays_orthogonal():
     torch.testing.assert_close(out @ out.mT, torch.eye(4).expand(10, 4, 4))
 
 
+@pytest.mark.parametrize("shape", [(10, 3, 3), (4, 10, 3, 3)])
+def test_it_keeps_the_type_and_the_device_and_reads_no_number_back(shape):
+    blocks = torch.zeros(shape, dtype=torch.bfloat16, device="meta")  # where there is none to read
+    out = MultiplicativeDropout(0.5)(blocks)
+    assert (out.dtype, out.device) == (blocks.dtype, blocks.device)
+
+
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_a_rate_out_of_range_is_named(p):
     with pytest.raises(ValueError, match=rf"p={p} must be in \[0, 1\]"):
@@ -85,9 +92,10 @@ def test_a_rate_out_of_range_is_named(p):
 
 @pytest.mark.parametrize("shape", [(4, 4), (2, 3, 4), (2, 2, 2, 4, 4)])
 def test_a_wrong_shape_is_named(shape):
-    with pytest.raises(ValueError, match=r"blocks has shape .*must be"):
+    with pytest.raises(ValueError, match=r"blocks has shape .*must be .*, square .*dimensions$"):
         MultiplicativeDropout(0.5)(torch.zeros(shape))
 
 
 def test_its_rate_is_shown():
     assert repr(MultiplicativeDropout(0.25)) == "MultiplicativeDropout(p=0.25)"
+    assert repr(MultiplicativeDropout()) == "MultiplicativeDropout(p=0.0)"

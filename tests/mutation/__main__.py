@@ -47,8 +47,8 @@ LEFT_OUT = {
     "ops/masking.py": "it_traces_as_torchs_own",
     "tracking/directory.py": "no_permission_is_a_clear_error or one_process_at_a_time",
 }
-# The laws of every kind are those of the kinds that a file makes.
-KINDS = {"base": "none", "checks": "checks", "masked": "channel", "multiplicative": "inspectable"}
+# The kind whose tests are those of a file that makes none.
+KINDS = {"base": "channel", "masked": "channel"}
 PYTEST = ("-n0", "-p", "tests.mutation.quick", "--hypothesis-profile=mutation")
 KILLED = {"killed", "segfault", "timeout"}
 
@@ -68,13 +68,12 @@ def modules() -> list[str]:
 
 def tests_of(module: str) -> tuple[str, ...]:
     """What mirrors the module, as arguments of pytest."""
-    room, _, file = module.rpartition("/")
-    mirror = f"tests/{room}/test_{file}"
-    if room != "dropout":
-        return mirror, *([f"-k=not ({LEFT_OUT[module]})"] if module in LEFT_OUT else [])
-    name = file.removesuffix(".py")
-    own = [mirror] if (ROOT / mirror).exists() else []
-    return *own, "tests/dropout/test_laws.py", f"-k={KINDS.get(name, name)}"
+    room, name = module.removesuffix(".py").split("/")
+    if room == "dropout":
+        kind = KINDS.get(name, name)
+        return f"tests/dropout/test_{kind}.py", "tests/dropout/test_laws.py", f"-k={kind}"
+    left_out = [f"-k=not ({LEFT_OUT[module]})"] if module in LEFT_OUT else []
+    return f"tests/{room}/test_{name}.py", *left_out
 
 
 def run(module: str) -> dict[str, Any]:
