@@ -14,8 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # What the optional packages add: the tests that skip without them.
-EXTRAS := dev,tensorboard,harness,workspaces,search
-EXTRAS_TESTS := tests/experiments/test_workspace.py tests/huggingface/test_harness.py tests/tracking/test_tensorboard.py
+EXTRAS := dev,tensorboard,harness,workspaces,search,digits
+EXTRAS_TESTS := tests/data/test_made_texts.py tests/experiments/test_workspace.py tests/huggingface/test_harness.py tests/tracking/test_tensorboard.py
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .PHONY: help venv demo train test test-extras lint check compare table soak mutation bench clean

@@ -15,10 +15,11 @@ def by_layer(
 
     ValueError where `p` is a list of other than n_layer rates, and whatever `kind` refuses.
     """
-    if not isinstance(p, Sequence):
-        return kind(site, p=p)
-    if len(p) != site.n_layer:
+    given: object = p
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return kind(site, p=given)
+    if len(given) != site.n_layer:
         raise UserError(
             f"p={p} at slot {site.slot} must be one rate, or {site.n_layer}: one for each layer"
         )
-    return kind(site, p=p[site.layer])
+    return kind(site, p=given[site.layer])

@@ -35,7 +35,7 @@ class LearnedStatic(nn.Module):
         shift_init: float,
     ) -> None:
         super().__init__()
-        check_slot("learned static", site, STREAM, "it has a number for each channel")
+        check_slot("learned static", site, STREAM, "it needs (B, T, C)")
         if not 0 < shift_init < math.pi:
             raise UserError(
                 f"shift_init={shift_init} must be between 0 and pi, and neither: there the cosine is "

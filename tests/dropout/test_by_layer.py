@@ -29,7 +29,7 @@ def test_the_kind_is_chosen(make_site: Callable[..., Site]) -> None:
     assert by_layer(make_site(layer=1), kind=ClassicDropout, p=0.4).p == 0.4
 
 
-@pytest.mark.parametrize("p", [[], [0.1], [0.1, 0.2, 0.3], "0.1,0.2"])
+@pytest.mark.parametrize("p", [[], [0.1], [0.1, 0.2, 0.3]])
 def test_rates_are_as_many_as_layers(p: object, make_site: Callable[..., Site]) -> None:
     with pytest.raises(ValueError, match="at slot mlp_output must be one rate, or 2"):
         by_layer(make_site(), kind=ClassicDropout, p=p)

@@ -56,6 +56,7 @@ def test_published_sizes_are_those_of_the_published_shapes():
         ("controls_nano", ["controls", "controls_as_learned"]),
         ("placement_nano", ["placement", "placement_none"]),
         ("next_steps_nano", ["next_steps"]),
+        ("digits_nano", ["corpora"]),
     ],
 )
 def test_the_rows_are_those_of_the_configs(table, configs):
