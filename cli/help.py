@@ -2,6 +2,8 @@
 
 import sys
 import textwrap
+from collections import Counter
+from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
@@ -28,7 +30,8 @@ Values, KEY=VALUE, with what they are at scale={scale} dropout={dropout}:
 
 {values}
 
-All of them: python train.py --cfg job --resolve. What is misspelt is named, with what is valid.
+All of them: python train.py --cfg job --resolve. Rows lie in configs/row, each table's list of them
+in configs/table. What is misspelt is named, with what is valid.
 A sweep (-m, table=) runs hydra.launcher.workers=N at a time. Hydra's own options: --hydra-help.
 """
 
@@ -59,13 +62,21 @@ def _value(cfg: DictConfig, key: str) -> str:
     return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
 
 
+def _listed(choices: Sequence[str]) -> list[str]:
+    """The choices, and of those that lie in folders, as rows do, a folder and how many are in it."""
+    folders = Counter(choice.rpartition("/")[0] for choice in choices)
+    return [choice for choice in choices if "/" not in choice] + [
+        f"{folder}/... ({n})" for folder, n in folders.items() if folder
+    ]
+
+
 def _choices() -> str:
     """Every group but Hydra's with its choices, one a paragraph."""
     names = [group for group in groups() if not group.startswith("hydra")]
     width = max(map(len, names)) + 4
     return "\n".join(
         textwrap.fill(
-            ", ".join(choices_of(name)),
+            ", ".join(_listed(choices_of(name))),
             width=100,
             initial_indent=f"  {name:<{width - 2}}",
             subsequent_indent=" " * width,

@@ -173,6 +173,7 @@ def test_help_shows_commands_choices_and_values():
         "python train.py table=published",
         "scale    ",
         "learned_precomputed",
+        "published/... (10)",
         "n_layer=6",
     ):
         assert part in done.stdout
