@@ -199,6 +199,7 @@ class Point(Part):
 
     step: Count
     val: Number = Field(alias="val/loss_nats")
+    train: Number | None = Field(None, alias="train/loss_nats")
 
 
 class Record(Part):

@@ -17,11 +17,20 @@ def names(folder: str) -> list[str]:
 
 ROWS = [row for row in names("row") if not row.startswith("adapters/")]
 # They choose a preset and a rate, and the presets are trained in tests/dropout.
-OF_PRESETS = ("corpora", "family", "placement", "rivals")
+OF_PRESETS = ("corpora", "family", "placement", "rivals", "surface")
 
 
-@pytest.mark.parametrize("scale", names("scale"))
-@pytest.mark.parametrize("dropout", ["none", "standard", "learned", "learned_precomputed"])
+PRESETS = ("none", "standard", "learned", "learned_precomputed")
+
+
+@pytest.mark.parametrize(
+    ("scale", "dropout"),
+    [
+        (scale, dropout)
+        for scale in names("scale")
+        for dropout in (PRESETS if not scale.startswith("surface_") else ("learned",))
+    ],
+)
 def test_every_scale_composes_and_builds(scale: str, dropout: str) -> None:
     with torch.device("meta"):
         cfg = composed(f"scale={scale}", f"dropout={dropout}", "model.n_layer=1")
@@ -42,6 +51,16 @@ def test_the_published_scale_has_the_published_sizes(monkeypatch, options, count
     monkeypatch.setattr("training.state.init_weights", lambda *args: None)
     with torch.device("meta"):
         assert build_model(composed("scale=published", *options)).n_parameters() == count
+
+
+@pytest.mark.parametrize("size", ["0.2m", "0.9m", "2.9m"])
+@pytest.mark.parametrize("text", ["41k", "123k", "400k"])
+def test_a_cell_of_the_surface_is_what_its_name_says(size: str, text: str) -> None:
+    cfg = composed(f"scale=surface_{size}_{text}", "dropout=none")
+    count = build_model(cfg).n_parameters()
+    assert f"{count / 1e6:.1f}m" == size
+    assert f"{round(cfg.data.max_train_tokens, -3) // 1000}k".replace("399k", "400k") == text
+    assert cfg.steps * cfg.batch_size * cfg.model.block_size == 40 * cfg.data.max_train_tokens
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_published_sizes_are_those_of_the_published_shapes():
         ("placement_nano", ["placement", "placement_none"]),
         ("next_steps_nano", ["next_steps"]),
         ("digits_nano", ["corpora"]),
+        ("surface_0.2m_41k", ["surface", "surface_decay"]),
     ],
 )
 def test_the_rows_are_those_of_the_configs(table, configs):
