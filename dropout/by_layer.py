@@ -9,17 +9,20 @@ from dropout.base import Site
 
 
 def by_layer(
-    site: Site, *, kind: Callable[..., nn.Module], p: float | Sequence[float]
+    site: Site,
+    *,
+    kind: Callable[..., nn.Module],
+    p: float,
+    rates: Sequence[float] | None = None,
 ) -> nn.Module:
-    """The dropout that `kind(site, p=rate)` makes, with the rate of its layer; one number is all's.
+    """The dropout that `kind(site, p=rate)` makes: of `rates` that of its layer, of none `p`.
 
-    ValueError where `p` is a list of other than n_layer rates, and whatever `kind` refuses.
+    ValueError where `rates` are not n_layer of them, and whatever `kind` refuses.
     """
-    given: object = p
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        return kind(site, p=given)
-    if len(given) != site.n_layer:
+    if rates is None:
+        return kind(site, p=p)
+    if len(rates) != site.n_layer:
         raise UserError(
-            f"p={p} at slot {site.slot} must be one rate, or {site.n_layer}: one for each layer"
+            f"rates={rates} at slot {site.slot} must be {site.n_layer}: one for each layer"
         )
-    return kind(site, p=given[site.layer])
+    return kind(site, p=rates[site.layer])
