@@ -50,7 +50,8 @@ LEFT_OUT = {
 # The laws of every kind are those of the kinds that a file makes.
 KINDS = {"base": "none", "checks": "checks", "masked": "channel", "multiplicative": "inspectable"}
 PYTEST = ("-n0", "-p", "tests.mutation.quick", "--hypothesis-profile=mutation")
-KILLED = {"killed", "segfault", "timeout"}
+# Suspicious: ended by another signal, as by glibc's abort where memory was written over.
+KILLED = {"killed", "segfault", "suspicious", "timeout"}
 
 
 @dataclass(frozen=True)
