@@ -263,20 +263,19 @@ def test_plain_attention_drops_at_the_rate_and_independently():
     assert abs(rare.double().mean() - 0.07) < 4 * (0.93 * 0.07 / n) ** 0.5 + 1 / 2**17
 
 
-def test_four_elements_take_one_number_and_what_is_traced_or_elsewhere_takes_torchs(monkeypatch):
-    states = []
-    for draw in (
-        lambda: _dropped(torch.ones(10), 0.5),
-        lambda: torch.empty(3, dtype=torch.int64).random_(-(2**63), None),
-    ):
-        torch.manual_seed(0)
-        draw()
-        states.append(torch.get_rng_state())
-    assert states[0].equal(states[1])
+def after_seed_0(draw):
+    torch.manual_seed(0)
+    return draw(), torch.get_rng_state()
+
+
+def test_four_elements_take_one_number():
+    _, state = after_seed_0(lambda: _dropped(torch.ones(10), 0.5))
+    _, wanted = after_seed_0(lambda: torch.empty(3, dtype=torch.int64).random_(-(2**63), None))
+    assert state.equal(wanted)
+
+
+def test_what_is_traced_or_elsewhere_is_dropped_by_torch(monkeypatch):
     assert _dropped(torch.ones(10, device="meta"), 0.5).is_meta
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    outs = []
-    for drop in (_dropped, F.dropout):
-        torch.manual_seed(0)
-        outs.append(drop(torch.ones(10), 0.5))
-    assert outs[0].equal(outs[1])
+    ours, theirs = (after_seed_0(lambda f=f: f(torch.ones(10), 0.5)) for f in (_dropped, F.dropout))
+    assert ours[0].equal(theirs[0])

@@ -194,6 +194,12 @@ def test_products_are_of_whole_tiles(shape, tiles):
     assert hidden.shape == (shape[0], tiles[0]) and table.shape == tiles[::-1]
 
 
+@pytest.mark.parametrize(("device", "copied"), [("cpu", True), ("meta", False)])
+def test_the_turned_table_is_copied_on_a_cpu_alone(device, copied):
+    columns = loss_module._columns(torch.empty(64, 8, device=device))
+    assert columns.shape == (8, 64) and columns.is_contiguous() == copied
+
+
 # Bytes of the cast logits and their log-softmax for each of the logits.
 BESIDE = {torch.bfloat16: 4 + 4, torch.float32: 4, torch.float64: 8}
 

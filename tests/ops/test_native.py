@@ -97,6 +97,11 @@ def test_a_kernel_reads_plain_tensors_of_a_cpu_outside_a_trace(monkeypatch):
     assert not native.usable(x)
 
 
+@has_compiler
+def test_a_kernel_is_found_by_its_name_and_dtype():
+    assert native.function("dropout", torch.bfloat16).__name__ == "dropout_bfloat16"
+
+
 class Library(dict):
     """As `ctypes` hands one out: a function by its name, whose types are not known."""
 
