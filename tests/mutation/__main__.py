@@ -42,9 +42,10 @@ MODULES = {
     "learned masked multiplicative none penalties rounding standard token",
 }
 # Tests that cannot be run on changed code: mutmut's wrappers do not trace, and in another process
-# they do not know which change is meant.
+# they do not know which change is meant. And one that compiles every kernel, for each change anew.
 LEFT_OUT = {
     "ops/masking.py": "it_traces_as_torchs_own",
+    "ops/native.py": "compiled_once_into_the_cache",
     "tracking/directory.py": "no_permission_is_a_clear_error or one_process_at_a_time",
 }
 # The laws of every kind are those of the kinds that a file makes.
