@@ -1,9 +1,12 @@
 """The compiled attention is plain attention: values, gradients, causality, dropout's law."""
 
+import re
+
 import pytest
 import torch
+import torch.nn.functional as F
 
-from ops import native
+from ops import attention, native
 from ops.attention import _dropped, causal_attention
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no compiler here")
@@ -181,18 +184,66 @@ def test_without_queries_or_batch_there_is_nothing_to_do():
     assert causal_attention(torch.zeros(2, 0, 12), 2).shape == (2, 0, 2, 2)
 
 
-def test_a_width_that_is_not_whole_heads_is_refused():
-    with pytest.raises(ValueError, match=r"qkv \(1, 4, 26\) must be .* a multiple of n_head=2"):
-        causal_attention(torch.zeros(1, 4, 26), 2)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_maximum_and_the_sum_of_each_query_are_kept_in_float32(monkeypatch, dtype):
+    handed = []
+    monkeypatch.setattr(native, "multiplies_in", lambda _: True)
+    monkeypatch.setattr(attention, "_call", lambda name, tensors, _: handed.extend(tensors))
+    causal_attention(random_qkv(2, 20, 3, 8, dtype), 3)
+    qkv, out, statistics = handed
+    assert (qkv.dtype, out.dtype, statistics.dtype) == (dtype, dtype, torch.float32)
+    assert statistics.shape == (2 * 3, 2, 2, 16)  # for two blocks of 16 queries
 
 
+def test_where_memory_runs_out_the_error_says_for_what(monkeypatch):
+    monkeypatch.setattr(native, "function", lambda *_: lambda *_: 1)
+    with pytest.raises(MemoryError, match=r"attention over \(1, 4, 24\): no memory"):
+        causal_attention(torch.zeros(1, 4, 24), 2)
+
+
+@pytest.mark.parametrize(("shape", "n_head"), [((1, 4, 26), 2), ((1, 4, 12), 8), ((4, 24), 2)])
+def test_what_is_not_whole_heads_is_refused(shape, n_head):
+    said = f"qkv {shape} must be (B, T, 3 C) with C a multiple of n_head={n_head}"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        causal_attention(torch.zeros(shape), n_head)
+
+
+class OnGPU(torch.Tensor):
+    is_cuda = True
+
+
+@pytest.mark.parametrize(
+    ("kind", "fused", "taken"),
+    [
+        (torch.Tensor, None, 0),
+        (torch.Tensor, False, 0),
+        (torch.Tensor, True, 1),
+        (OnGPU, None, 1),
+        (OnGPU, False, 0),
+    ],
+)
+def test_torchs_fused_kernel_is_taken_on_a_gpu_or_where_asked_for(monkeypatch, kind, fused, taken):
+    calls, kernel = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *a, **k: calls.append(k) or kernel(*a, **k)
+    )
+    qkv = random_qkv(2, 20, 2, 8)
+    out = causal_attention(qkv.as_subclass(kind), 2, fused=fused).as_subclass(torch.Tensor)
+    torch.testing.assert_close(out, causal_attention(qkv, 2))
+    assert len(calls) == taken
+    dropped = causal_attention(qkv.as_subclass(kind), 2, p=0.5, fused=fused)
+    assert not dropped.as_subclass(torch.Tensor).allclose(out)
+
+
+@pytest.mark.parametrize("fused", [None, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_torchs_default_dtype_changes_nothing(dtype):
+def test_torchs_defaults_change_nothing(dtype, fused):
     qkv, gradient = random_qkv(2, 50, 2, 8), torch.randn(2, 50, 2, 8)
-    expected = value_and_gradient(qkv, 2, gradient)
+    expected = value_and_gradient(qkv, 2, gradient, fused=fused)
     try:
         torch.set_default_dtype(dtype)
-        got = value_and_gradient(qkv, 2, gradient)
+        with torch.device("meta"):
+            got = value_and_gradient(qkv, 2, gradient, fused=fused)
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(a.equal(b) for a, b in zip(got, expected, strict=True))
@@ -210,3 +261,21 @@ def test_plain_attention_drops_at_the_rate_and_independently():
     assert (kept.mean(0) - p).abs().max() < 4 * 0.5 / (n / 4) ** 0.5
     rare = _dropped(torch.ones(n), 0.93) > 0
     assert abs(rare.double().mean() - 0.07) < 4 * (0.93 * 0.07 / n) ** 0.5 + 1 / 2**17
+
+
+def after_seed_0(draw):
+    torch.manual_seed(0)
+    return draw(), torch.get_rng_state()
+
+
+def test_four_elements_take_one_number():
+    _, state = after_seed_0(lambda: _dropped(torch.ones(10), 0.5))
+    _, wanted = after_seed_0(lambda: torch.empty(3, dtype=torch.int64).random_(-(2**63), None))
+    assert state.equal(wanted)
+
+
+def test_what_is_traced_or_elsewhere_is_dropped_by_torch(monkeypatch):
+    assert _dropped(torch.ones(10, device="meta"), 0.5).is_meta
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    ours, theirs = (after_seed_0(lambda f=f: f(torch.ones(10), 0.5)) for f in (_dropped, F.dropout))
+    assert ours[0].equal(theirs[0])

@@ -1,5 +1,7 @@
 """Dropout of elements, compiled and by torch: one law, and masks that are as random as they must be."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -93,6 +95,24 @@ def test_what_is_dropped_can_become_anything():
     torch.testing.assert_close(out, torch.where(mask > 0, 3 * x + 0.5, -2.0))
     (gradient,) = torch.autograd.grad(out.sum(), x)
     assert gradient.equal(3 * mask) and 0 < mask.mean() < 1
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-9, 0.4])
+def test_both_draw_one_mask_and_hand_it_out_where_asked(p):
+    x, masks = torch.randn(1000), []
+    for drop in (dropout, partial(drop_to, scale=1.0, shift=0.0, dropped=0.0)):
+        torch.manual_seed(1)
+        masks.append(drop(x, p, return_mask=True)[1])
+        assert drop(x, p)[1] is None
+    assert masks[0].equal(masks[1]) and (masks[0].all() or p == 0.4)
+
+
+def test_what_no_kernel_takes_is_torchs_own(way):
+    x = torch.randn(100, dtype={"compiled": torch.float64, "torch": torch.float32}[way])
+    torch.manual_seed(1)
+    out, _ = dropout(x, 0.3)
+    torch.manual_seed(1)
+    assert out.equal(F.dropout(x, 0.3))
 
 
 def test_threads_change_nothing():

@@ -15,7 +15,7 @@ def test_is_a_product_with_complex_numbers(size: int) -> None:
     turns = torch.exp(1j * torch.arange(5)[:, None, None] * speeds)
     turned = pairs * turns
     expected = torch.cat((turned.real, turned.imag, x[..., 2 * half :]), -1)
-    torch.testing.assert_close(rotate(x), expected)
+    torch.testing.assert_close(rotate(x), expected, rtol=0, atol=1e-13)
 
 
 def test_a_query_and_a_key_see_only_their_distance() -> None:
@@ -33,3 +33,10 @@ def test_angles_are_precise_whatever_the_type() -> None:
     exact = rotate(x.double())
     assert rotate(x).dtype == torch.bfloat16
     torch.testing.assert_close(rotate(x).double(), exact, rtol=2**-8, atol=2**-7)
+
+
+def test_torchs_default_device_changes_nothing() -> None:
+    x = torch.randn(2, 5, 1, 6)
+    with torch.device("meta"):
+        turned = rotate(x)
+    assert turned.equal(rotate(x))
