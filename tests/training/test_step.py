@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.errors import NonFiniteError
 from common.streams import stream_seed
@@ -36,7 +37,7 @@ def gradients(state: TrainState) -> dict[str, torch.Tensor]:
 def test_the_gradient_is_that_of_plain_cross_entropy_plus_the_weighted_penalty(
     tiny_state: Build,
 ) -> None:
-    state = tiny_state(*EXACT, "dropout.mlp_output.rounding.slope=5",
+    state = tiny_state(*EXACT, "dropout.shift_init=1", "dropout.mlp_output.rounding.slope=5",
                        "dropout/rounding@dropout.mlp_output.rounding=sigmoid")  # fmt: skip
     batches = state.batches["train"]
     tokens, targets = batches.gather(batches.window_starts(4, 1, "train", 1))
@@ -46,7 +47,8 @@ def test_the_gradient_is_that_of_plain_cross_entropy_plus_the_weighted_penalty(
     (loss + 0.1 * out.penalty).backward()
     expected = gradients(state)
     state.optimizer.zero_grad()
-    found_loss, found_penalty = accumulate_gradients(state, 1, weight=0.1)
+    with torch.device("meta"):  # the default, and not the machine's
+        found_loss, found_penalty = accumulate_gradients(state, 1, weight=0.1)
     torch.testing.assert_close(found_loss, loss.detach())
     torch.testing.assert_close(found_penalty, out.penalty.detach())
     torch.testing.assert_close(gradients(state), expected, rtol=1e-4, atol=1e-6)
@@ -198,12 +200,35 @@ def test_clipping_bounds_the_gradient_and_reports_it_unclipped(tiny_state: Build
         tiny_state("dropout=none"),
         tiny_state("dropout=none", "optimizer.grad_clip=1e-3"),
     )
+    taken = []
+    clipped.optimizer.register_step_pre_hook(lambda *_: taken.append(clip_gradients(clipped, None)))
     a, b = train_step(free)["train/grad_norm"], train_step(clipped)["train/grad_norm"]
-    assert a == b > 1e-3
+    assert a == b > 1e-3 == pytest.approx(taken[0].item(), rel=1e-4)
     accumulate_gradients(free, 2, 0.0)
     expected = {name: g * 1e-3 for name, g in gradients(free).items()}
     norm = clip_gradients(free, 1e-3)
     torch.testing.assert_close(gradients(free), {n: g / norm for n, g in expected.items()})
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is asked of torch: on a GPU, launches."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_clipping_takes_as_many_operations_however_deep_the_model(tiny_state: Build) -> None:
+    counts = []
+    for depth in (1, 3):
+        state = tiny_state("dropout=none", f"model.n_layer={depth}")
+        accumulate_gradients(state, 1, 0.0)
+        with Operations() as operations:
+            clip_gradients(state, 1e-3)
+        counts.append(operations.count)
+    assert counts[0] == counts[1] > 0
 
 
 def test_the_penalty_reaches_the_mask_only_with_its_weight(tiny_state: Build) -> None:
@@ -290,16 +315,18 @@ def test_what_was_not_finite_is_said_in_full(tiny_state: Build) -> None:
     assert said == f"step 2: the loss is 2.5 nats, and {where}{shown}"
 
 
-def test_eight_windows_are_shown_without_an_end(tiny_state: Build) -> None:
-    state = tiny_state("dropout=none", "batch_size=8", "micro_batch_size=4")
-    last = state.batches["train"].window_starts(8, 1, "train", step=2).tolist()[-1]
+@pytest.mark.parametrize("sampling", ["replacement", "epochs"])
+def test_eight_windows_are_shown_without_an_end(tiny_state: Build, sampling: str) -> None:
+    state = tiny_state("dropout=none", f"sampling={sampling}", "batch_size=8")
+    last = state.sampler.windows(8, 1, step=2)[-1].flatten()[0]
     assert f", {last}. No weight" in describe_non_finite(state, 2, torch.tensor(float("nan")))
 
 
 def test_a_run_without_a_skipped_update_goes_on(tiny_state: Build) -> None:
     state = tiny_state("dropout=none")
     stop_if_skipped(state)
-    skip_from_now_on(state.optimizer, torch.tensor(False))
+    with torch.device("meta"):  # the default, and not the answer's
+        skip_from_now_on(state.optimizer, torch.tensor(False, device="cpu"))
     stop_if_skipped(state)
 
 
