@@ -3,7 +3,7 @@
 In evaluation alone, by what takes the place of each learned mask:
 
 - `own`: nothing; the mask that the model makes of the window, as always;
-- `other`: the mask that it makes of another window, the one before it in the batch;
+- `other`: the mask that it makes of another window, half of the split away, where another article is;
 - `mean`: one number a channel, 1 where the soft mask is 1/2 or more in the mean over the train windows;
 - `random`: a draw for every element, of each channel's share of ones on the train windows.
 """
@@ -25,18 +25,22 @@ from model.gpt import GPT
 from training.bundle import Bundle
 from training.evaluate import evaluate_split, set_mode, window_starts
 
-MaskFor = Callable[
-    [Tensor], Tensor
-]  # from what passes through to a mask that broadcasts against it
+# From what passes through to a mask that broadcasts against it.
+MaskFor = Callable[[Tensor], Tensor]
 WAYS = ("own", "other", "mean", "random")
 
 
 def losses_with_other_masks(run: Bundle, split: str) -> dict[str, float]:
     """Mean loss of the split's windows, in nats, for each of WAYS.
 
-    UserError where the run has no learned mask.
+    UserError where the run has no learned mask, or the split has one window alone.
     """
     soft, ones = channel_means(run)
+    starts = window_starts(run, split, "closing")
+    if len(starts) < 2:
+        raise UserError(
+            f"the split {split} has {len(starts)} window, and --masks swaps those of two"
+        )
     generator = torch.Generator(run.machine.device)
     generator.manual_seed(stream_seed(run.cfg.seed, "random masks"))
     ways: dict[str, Mapping[str, MaskFor]] = {
@@ -44,7 +48,10 @@ def losses_with_other_masks(run: Bundle, split: str) -> dict[str, float]:
         "random": {key: partial(_drawn, value, generator) for key, value in ones.items()},
     }
     found = {"own": _loss(run, split)}
-    with _passing(run, partial(with_another_windows_masks, run.model, list(soft))):
+    far = starts.roll(len(starts) // 2).split(run.cfg.evaluate.batch_size)
+    others = (run.batches[split].gather(part)[0] for part in far)
+    swapped = partial(with_masks_of, run.model, list(soft))
+    with _passing(run, lambda tokens: swapped(tokens, next(others))):
         found["other"] = _loss(run, split)
     for name, masks in ways.items():
         with masks_for(run.model, masks):
@@ -104,11 +111,11 @@ def _passing(run: Bundle, forward: Callable[[Tensor], Any]) -> Iterator[None]:
         run.forward = before
 
 
-def with_another_windows_masks(model: GPT, keys: list[str], tokens: Tensor) -> Any:
-    """The model's output on a batch in which each window has the masks of the one before it."""
-    masks = model(tokens, return_masks=True).masks
-    rolled: dict[str, MaskFor] = {key: partial(_rolled, masks[key].mask) for key in keys}
-    with masks_for(model, rolled):
+def with_masks_of(model: GPT, keys: list[str], tokens: Tensor, others: Tensor) -> Any:
+    """The model's output on windows that have the masks of others, each (B, T)."""
+    masks = model(others, return_masks=True).masks
+    theirs: dict[str, MaskFor] = {key: partial(_constant, masks[key].mask) for key in keys}
+    with masks_for(model, theirs):
         return model(tokens)
 
 
@@ -116,10 +123,6 @@ def _masked(
     mask: MaskFor, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
 ) -> DropoutOutput:
     return DropoutOutput(hidden * mask(hidden).to(hidden.dtype))
-
-
-def _rolled(mask: Tensor, hidden: Tensor) -> Tensor:
-    return mask.expand_as(hidden).roll(1, 0)
 
 
 def _constant(mask: Tensor, hidden: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from inspection.other_masks import (
     channel_means,
     losses_with_other_masks,
     masks_for,
-    with_another_windows_masks,
+    with_masks_of,
 )
 from tests.inspection.conftest import small_gpt
 from training.bundle import Bundle
@@ -70,16 +70,33 @@ def test_masks_that_do_not_read_their_input_are_the_same_for_any_other(static, b
     assert found["other"] == found["own"] == found["mean"] == found["random"]  # rates are 0 or 1
 
 
-def test_another_windows_mask_is_what_the_model_makes_of_the_window_before(
-    learned, bundle, machine, windows
-):
-    masks = observe(learned, windows, machine, training=False)
+def test_others_masks_are_those_that_the_model_makes_of_them(learned, machine, windows):
+    others = windows.roll(3, 0)
+    masks = observe(learned, others, machine, training=False)
     forced = {key: partial(lambda mask, hidden: mask, one.mask) for key, one in masks.items()}
-    with masks_for(learned, forced), torch.no_grad():
-        rolled = learned(windows.roll(-1, 0)).hidden.roll(1, 0)
     with torch.no_grad():
-        ours = with_another_windows_masks(learned, list(masks), windows).hidden
-    torch.testing.assert_close(ours, rolled)
+        with masks_for(learned, forced):
+            expected = learned(windows).hidden
+        assert torch.equal(with_masks_of(learned, list(masks), windows, others).hidden, expected)
+        own = with_masks_of(learned, list(masks), windows, windows).hidden
+        torch.testing.assert_close(own, learned(windows).hidden)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 12])
+def test_which_window_is_the_other_does_not_hang_on_the_batches(batch_size, learned, bundle):
+    run = bundle(learned)
+    expected = losses_with_other_masks(run, "val")["other"]
+    run.cfg.evaluate.batch_size = batch_size
+    found = losses_with_other_masks(run, "val")
+    assert found["other"] == pytest.approx(expected, rel=1e-6)
+    assert found["other"] != pytest.approx(found["own"], rel=1e-6)
+
+
+def test_one_window_alone_is_told(learned, bundle):
+    run = bundle(learned)
+    run.cfg.evaluate.final_windows = 1
+    with pytest.raises(ValueError, match="the split val has 1 window, and --masks swaps"):
+        losses_with_other_masks(run, "val")
 
 
 def test_channels_have_their_means_over_the_train_windows(learned, bundle, machine):
