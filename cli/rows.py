@@ -50,7 +50,7 @@ def as_swept(arguments: Sequence[str]) -> list[str]:
     `dropout.p=0.1` beside `table=family` is a setting of its rows, whose kinds have a rate. Hydra would
     set it in the config that it composes first, without a row, whose dropout may have none.
     """
-    if "hydra.mode=RUN" in arguments:  # a job of the sweep
+    if {"hydra.mode=RUN", "--help", "-h", "--cfg", "-c"} & set(arguments):  # a job, or no sweep
         return list(arguments)
     tables = [word.removeprefix("table=") for word in arguments if word.startswith("table=")]
     swept = [key for table in tables for key in _swept(table)]

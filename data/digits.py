@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common.files import write_atomically
+
 
 def records() -> Iterator[dict[str, Any]]:
     """Every image, in scikit-learn's order."""
@@ -38,7 +40,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    Path(sys.argv[1]).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    try:
+        write_atomically(Path(sys.argv[1]), "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        print(f"error: {error}: name a file in a folder that there is", file=sys.stderr)
+        return 2
     print(f"{sys.argv[1]}: {len(lines)} images")
     return 0
 

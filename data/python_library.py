@@ -11,6 +11,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.files import write_atomically
+
 LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "__pycache__"})
 
 
@@ -34,7 +36,11 @@ def main() -> int:
         print("usage: python -m data.python_library OUT.jsonl", file=sys.stderr)
         return 2
     lines = [json.dumps(one) for one in articles(Path(sysconfig.get_path("stdlib")))]
-    Path(sys.argv[1]).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    try:
+        write_atomically(Path(sys.argv[1]), "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        print(f"error: {error}: name a file in a folder that there is", file=sys.stderr)
+        return 2
     print(f"{sys.argv[1]}: {len(lines)} modules of Python {sys.version.split()[0]}")
     return 0
 

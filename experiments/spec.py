@@ -208,6 +208,9 @@ def _check(spec: Table, path: Path) -> None:
             raise UserError(f"{path}: a comparison must have `against` or `best_of`, and not both")
         spoken_of += [*comparison.best_of, *comparison.rows]
         spoken_of += [comparison.against] if comparison.against else []
+    kinds = [kind.name for kind in spec.kinds]
+    if len(set(kinds)) < len(kinds):
+        raise UserError(f"{path}: kinds={kinds} must each have a name of its own")
     for kind in spec.kinds:
         if not kind.of:
             raise UserError(f"{path}: the kind {kind.name!r} must have rows: `of` is empty")

@@ -28,10 +28,10 @@ class Expert(nn.Module):
 class MixtureOfExperts(nn.Module):
     """The top_k of n_expert MLPs that a router chooses for each token, weighed by their probabilities.
 
-        P = softmax(W_router x), in float32;  y = sum over the top k of g_i E_i(x)
+        P = softmax(W_router x);  y = sum over the top k of g_i E_i(x)
 
-    g is P itself with top_k = 1 (Fedus et al. 2021, Switch Transformer), and P over the sum of the
-    chosen with more (Lepikhin et al. 2020, GShard). An expert is mlp_ratio n_embd / top_k wide, so that
+    The softmax is in float32. g is P itself with top_k = 1 (Fedus et al. 2021, Switch Transformer), and
+    P over the sum of the chosen with more (Lepikhin et al. 2020, GShard). An expert is mlp_ratio n_embd / top_k wide, so that
     a token meets as many weights as in a dense MLP, and the router's. No token is left out: experts
     have no capacity. Training adds Switch's load balancing to the loss, for every block
 
@@ -66,7 +66,7 @@ class MixtureOfExperts(nn.Module):
             )
         if not balance >= 0:
             raise UserError(
-                f"model.mlp.balance={balance} must not be negative: it weighs the load balancing"
+                f"model.mlp.balance={balance} must be 0 or more: it weighs the load balancing"
             )
         self.top_k, self.balance = top_k, balance
         self.router = Linear(cfg.n_embd, n_expert)

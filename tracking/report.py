@@ -106,11 +106,10 @@ def print_summary(run: RunDirectory, record: Mapping[str, Any], samples: list[st
     console.print(table)
     for text in samples[:1]:
         console.print(Text("sample  ", style="bold"), Text(text.strip()))
-    prompt = "0 0" if record["data"]["tokenizer"]["name"] == "numbers" else "The"
     for line in (  # whole, however long: they are to be copied
         f"run: {run.path}",
         *_curve(run, record),
-        f"more text: python sample.py --run {shlex.quote(str(run.path))} --prompt '{prompt}'",
+        f"more text: python sample.py --run {shlex.quote(str(run.path))} --prompt 'The'",
         f"a table: {_table_command(run)}",
     ):
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -103,6 +103,7 @@ def test_a_default_name_says_what_differs_from_the_preset(hydra, overrides, name
         (["table=../table/family", "dropout.p=0.1"], None),
         (["dropout=standard", "dropout.p=0.1"], None),
         (["table=family", "dropout.p=0.1", "hydra.mode=RUN"], None),
+        (["--help", "table=family", "optimizer.weight_decay=1"], None),
     ],
 )
 def test_one_value_of_what_a_table_sweeps_over_is_a_sweep_of_one(given, read):

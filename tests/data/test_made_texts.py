@@ -88,6 +88,11 @@ def test_pythons_own_library_is_written(monkeypatch, capsys, tmp_path):
     assert f"{len(lines)} modules of Python" in capsys.readouterr().out
 
 
+def test_a_folder_that_is_not_there_is_a_line(monkeypatch, capsys, tmp_path):
+    assert ask(monkeypatch, python_library, str(tmp_path / "no" / "python.jsonl")) == 2
+    assert capsys.readouterr().err.endswith("name a file in a folder that there is\n")
+
+
 @pytest.mark.parametrize("command", [digits, python_library])
 def test_no_place_to_write_to_is_a_usage_error(command, monkeypatch, capsys):
     assert ask(monkeypatch, command) == ask(monkeypatch, command, "--help") == 2

@@ -100,6 +100,7 @@ def cell(tmp_path: Path, write, make_record) -> Path:
             changes = {"curve": curve, "steps": 1200, "parameters": 900_000}
             scale = {"config__scale": "surface_0.9m_123k", "table": "surface_0.9m_123k"}
             write(make_record(row, seed, val, 2.6, **changes, **scale))
+    write(make_record("none_wd1", 1, 3.9, 2.6, config__scale="surface_0.9m_123k"))
     write(make_record("standard_0.2_wd0.1", 7, 3.9, 2.6, config__scale="surface_0.9m_123k"))
     return tmp_path / "runs"
 

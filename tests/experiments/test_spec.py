@@ -131,6 +131,7 @@ ROWS = "title: t\ncommand: c\nrows: [{name: none, label: none, family: none}]\n"
             r"`rows\[0\].label` is missing: a row must have it",
         ),
         (ROWS + "kinds: [{name: a, of: [b_*]}]\n", "'b_[*]' is the name of none of its rows"),
+        (ROWS + "kinds: [{name: a, of: [none]}, {name: a, of: [none]}]\n", "must each have a name"),
         (ROWS + "kinds: [{name: a, of: []}]\n", "the kind 'a' must have rows: `of` is empty"),
         (ROWS + "kinds: [{name: a, of: [b]}]\n", "'b' is not one of its rows"),
         (ROWS + "comparisons: [{best_of: [b_*]}]\n", "'b_[*]' is the name of none of its rows"),

@@ -97,7 +97,7 @@ def test_a_token_costs_a_dense_mlps_arithmetic_and_the_routers(top_k: int) -> No
         ({"top_k": 5}, "model.mlp.top_k=5 must be between 1 and model.mlp.n_expert=4"),
         ({"top_k": 0}, "model.mlp.top_k=0 must be between 1"),
         ({"n_expert": 8, "top_k": 5}, "model.mlp.top_k=5 must divide the MLP's 48 hidden units"),
-        ({"balance": -1.0}, "model.mlp.balance=-1.0 must not be negative"),
+        ({"balance": -1.0}, "model.mlp.balance=-1.0 must be 0 or more"),
     ],
 )
 def test_what_makes_no_mixture_is_refused(options: dict[str, object], said: str) -> None:
