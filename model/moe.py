@@ -31,9 +31,9 @@ class MixtureOfExperts(nn.Module):
         P = softmax(W_router x);  y = sum over the top k of g_i E_i(x)
 
     The softmax is in float32. g is P itself with top_k = 1 (Fedus et al. 2021, Switch Transformer), and
-    P over the sum of the chosen with more (Lepikhin et al. 2020, GShard). An expert is mlp_ratio n_embd / top_k wide, so that
-    a token meets as many weights as in a dense MLP, and the router's. No token is left out: experts
-    have no capacity. Training adds Switch's load balancing to the loss, for every block
+    P over the sum of the chosen with more (Lepikhin et al. 2020, GShard). An expert is mlp_ratio n_embd
+    / top_k wide, so that a token meets as many weights as in a dense MLP, and the router's. No token is
+    left out: experts have no capacity. Training adds Switch's load balancing to the loss, a block each
 
         balance n_expert sum_i f_i mean(P_i)     f_i: the share of choices that fell on expert i
 
