@@ -64,6 +64,11 @@ def as_swept(arguments: Sequence[str]) -> list[str]:
     return [written(word) for word in arguments]
 
 
+def as_typed(arguments: Sequence[str]) -> list[str]:
+    """The command line as it was before `as_swept`, to be shown."""
+    return [re.sub(r"=choice\(([\w.+-]+)\)$", r"=\1", word) for word in arguments]
+
+
 def _swept(table: str) -> Sequence[str]:
     """The keys that a table's file sweeps over."""
     file = CONFIGS / "table" / f"{table}.yaml"

@@ -8,13 +8,11 @@ image is 64 tokens, so that with `model.block_size=64 sampling=epochs` a window 
         sampling=epochs
 """
 
-import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from common.files import write_atomically
+from data.json_lines import write_lines
 
 
 def records() -> Iterator[dict[str, Any]]:
@@ -29,24 +27,7 @@ def records() -> Iterator[dict[str, Any]]:
 
 def main() -> int:
     """Write the file that the one argument names; 0, or 2 without it or without scikit-learn."""
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        print("usage: python -m data.digits OUT.jsonl", file=sys.stderr)
-        return 2
-    try:
-        lines = [json.dumps(one) for one in records()]
-    except ImportError:
-        print(
-            "the digits need scikit-learn: pip install -c constraints.txt -e '.[digits]'",
-            file=sys.stderr,
-        )
-        return 2
-    try:
-        write_atomically(Path(sys.argv[1]), "".join(f"{line}\n" for line in lines))
-    except OSError as error:
-        print(f"error: {error}: name a file in a folder that there is", file=sys.stderr)
-        return 2
-    print(f"{sys.argv[1]}: {len(lines)} images")
-    return 0
+    return write_lines("digits", records, "images")
 
 
 if __name__ == "__main__":

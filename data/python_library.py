@@ -5,13 +5,12 @@ libraries that came by pip are left out. Another version of Python is another te
 fingerprint of the tokens tells apart.
 """
 
-import json
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.files import write_atomically
+from data.json_lines import write_lines
 
 LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "__pycache__"})
 
@@ -32,17 +31,9 @@ def articles(library: Path) -> Iterator[dict[str, str]]:
 
 def main() -> int:
     """Write the file that the one argument names; 0, or 2 without one."""
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        print("usage: python -m data.python_library OUT.jsonl", file=sys.stderr)
-        return 2
-    lines = [json.dumps(one) for one in articles(Path(sysconfig.get_path("stdlib")))]
-    try:
-        write_atomically(Path(sys.argv[1]), "".join(f"{line}\n" for line in lines))
-    except OSError as error:
-        print(f"error: {error}: name a file in a folder that there is", file=sys.stderr)
-        return 2
-    print(f"{sys.argv[1]}: {len(lines)} modules of Python {sys.version.split()[0]}")
-    return 0
+    library = Path(sysconfig.get_path("stdlib"))
+    what = f"modules of Python {sys.version.split()[0]}"
+    return write_lines("python_library", lambda: articles(library), what)
 
 
 if __name__ == "__main__":

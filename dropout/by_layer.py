@@ -21,7 +21,7 @@ def by_layer(
     """
     if rates is None:
         return kind(site, p=p)
-    if len(rates) != site.n_layer:
+    if not isinstance(rates, Sequence) or len(rates) != site.n_layer:
         raise UserError(
             f"rates={rates} at slot {site.slot} must be {site.n_layer}: one for each layer"
         )

@@ -36,14 +36,8 @@ def chosen(table: Table, metric: str) -> list[Chosen]:
 def against(table: Table, metric: str, reference: Chosen) -> list[Compared]:
     """The others' paired differences from a reference's; Holm's correction spans them."""
     other = reference.runs.row.name
-    return compare(
-        table,
-        [
-            (one.runs.row.name, other, metric)
-            for one in chosen(table, metric)
-            if one.runs.row.name != other
-        ],
-    )
+    rows = dict.fromkeys(one.runs.row.name for one in chosen(table, metric))  # each but once
+    return compare(table, [(name, other, metric) for name in rows if name != other])
 
 
 def best_of_kinds(table: Table) -> str:

@@ -79,7 +79,7 @@ class Claim(Strict):
 class Table(Strict):
     """A table as its YAML file describes it.
 
-    A row with `each: {rate: [0.1, 0.2]}` stands for several, with `{rate}` in its texts replaced.
+    A row with `each: {rate: [0.1, 0.2]}` stands for two, with `{rate}` in its name and label replaced.
     `varies` names the config groups that tell the rows apart; other settings in which rows differ
     are printed. `along` is one of them that a figure has the losses along. `command` makes the
     records. `notes` are marks on published figures, by key.
@@ -165,7 +165,13 @@ def _expanded(rows: Sequence[Any], path: Path) -> Iterator[Any]:
             if n > MOST_ROWS:
                 raise UserError(f"{path}: `each` makes more than {MOST_ROWS} rows")
             named = dict(zip(each, values, strict=True))
-            yield {key: _filled(text, named) for key, text in rest.items()}
+            filled = {key: _filled(text, named) for key, text in rest.items()}
+            if "{" in str(filled.get("name")):
+                raise UserError(
+                    f"{path}: the row {filled['name']!r} names a value that its `each` does not have: "
+                    f"{', '.join(each)}"
+                )
+            yield filled
 
 
 def _filled(text: Any, values: Mapping[str, object]) -> Any:

@@ -30,7 +30,7 @@ class MixtureOfExperts(nn.Module):
 
         P = softmax(W_router x);  y = sum over the top k of g_i E_i(x)
 
-    The softmax is in float32. g is P itself with top_k = 1 (Fedus et al. 2021, Switch Transformer), and
+    The router is in float32. g is P itself with top_k = 1 (Fedus et al. 2021, Switch Transformer), and
     P over the sum of the chosen with more (Lepikhin et al. 2020, GShard). An expert is mlp_ratio n_embd
     / top_k wide, so that a token meets as many weights as in a dense MLP, and the router's. No token is
     left out: experts have no capacity. Training adds Switch's load balancing to the loss, a block each
@@ -76,7 +76,8 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         tokens = x.flatten(0, -2)
-        probabilities = self.router(tokens).float().softmax(-1)
+        with torch.autocast(tokens.device.type, enabled=False):  # a tie of bfloat16 decides nothing
+            probabilities = self.router(tokens.float()).softmax(-1)
         gates, chosen = probabilities.topk(self.top_k)  # (n, top_k)
         if self.top_k > 1:
             gates = gates / gates.sum(-1, keepdim=True)

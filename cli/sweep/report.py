@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from cli.rows import as_typed
 from cli.sweep.jobs import Job
 from cli.sweep.outcome import read_outcome, table_of
 from common.errors import IN_USE
@@ -100,7 +101,7 @@ class Report:
             self._say(f"{self._name(job)}  {job.reason()}\n    {job.log}", "red")
         if failed or interrupted or elsewhere or waiting:
             # Jobs that are finished say so at once, so the same command fills the gaps.
-            self._say(f"to go on: {shlex.join(['python', *sys.argv])}")
+            self._say(f"to go on: {shlex.join(['python', *as_typed(sys.argv)])}")
 
     def _show_losses(self, finished: Sequence[Job]) -> None:
         """The runs by their last val loss, and the commands that make tables of them."""

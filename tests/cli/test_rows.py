@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from cli.config import register_schema
 from cli.naming import as_name, row_name
-from cli.rows import as_swept, check_row
+from cli.rows import as_swept, as_typed, check_row
 from cli.spelling import CONFIGS
 
 
@@ -107,7 +107,9 @@ def test_a_default_name_says_what_differs_from_the_preset(hydra, overrides, name
     ],
 )
 def test_one_value_of_what_a_table_sweeps_over_is_a_sweep_of_one(given, read):
-    assert as_swept(given) == (given if read is None else read)
+    swept = as_swept(given)
+    assert swept == (given if read is None else read)
+    assert as_typed(swept) == [word.replace("choice(0.1)", "0.1") for word in given]
 
 
 def test_any_text_becomes_a_name():

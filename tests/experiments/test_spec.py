@@ -139,6 +139,10 @@ ROWS = "title: t\ncommand: c\nrows: [{name: none, label: none, family: none}]\n"
         (ROWS.replace("}]", ", each: {p: 3}}]"), "each.p. is an integer, it must be a list"),
         (ROWS.replace("}]", ", each: {p: [1, 1]}}]"), "must be some, and each once"),
         (
+            ROWS.replace("name: none", "name: 'a_{i}'").replace("}]", ", each: {p: [1]}}]"),
+            "the row 'a_{i}' names a value that its `each` does not have: p",
+        ),
+        (
             ROWS.replace("}]", f", each: {{p: {list(range(40))}, q: {list(range(40))}}}}}]"),
             "`each` makes more than 1000 rows",
         ),

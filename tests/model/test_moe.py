@@ -83,6 +83,16 @@ def test_every_weight_has_a_gradient_also_of_experts_without_a_token() -> None:
     assert sum(bool(gradient.any()) for gradient in gradients) <= 2
 
 
+def test_the_router_chooses_in_float32() -> None:
+    module, x = moe(top_k=2), torch.randn(3, 6, 12)
+    seen = []
+    module.imbalance = lambda probabilities, chosen: seen.append(probabilities) or chosen.sum()
+    with torch.autocast("cpu", torch.bfloat16):
+        module(x, Tape())
+    exact = (x.flatten(0, 1) @ module.router.weight.T).softmax(-1)
+    torch.testing.assert_close(seen[0], exact)
+
+
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_a_token_costs_a_dense_mlps_arithmetic_and_the_routers(top_k: int) -> None:
     dense = training_flops_per_token(GPT(CFG, {}))
