@@ -29,20 +29,28 @@ def test_is_learned_dropout_whose_attention_says_nothing(make_site: Callable[...
         torch.manual_seed(2)
         out = module(hidden, return_mask=True)
         (out.hidden.square().mean() + out.penalty).backward()
-        outs.append(out)
+        assert out.stats is None
+        with torch.no_grad():
+            torch.manual_seed(2)
+            outs.append(out._replace(stats=module(hidden).stats))
     ours, theirs = outs
     assert torch.equal(ours.hidden, theirs.hidden)
     torch.testing.assert_close(ours.penalty, theirs.penalty)
     torch.testing.assert_close(static.shift.grad, learned.shift.grad)
     assert torch.equal(ours.soft_mask, theirs.soft_mask)
+    assert ours.stats == pytest.approx(theirs.stats)
 
 
 @pytest.mark.parametrize("shift_init", [0.0, math.pi, -1.0, 4.0, math.nan])
 def test_a_start_where_it_could_not_move_is_refused(
     shift_init: float, make_site: Callable[..., Site]
 ) -> None:
-    with pytest.raises(ValueError, match=rf"shift_init={shift_init} must be between 0 and pi"):
+    with pytest.raises(ValueError, match="shift_init") as caught:
         LearnedStatic(make_site(), shift_init=shift_init, **PARTS)
+    assert str(caught.value) == (
+        f"shift_init={shift_init} must be between 0 and pi, and neither: there the cosine is level, and "
+        "a mask without attention would never move"
+    )
 
 
 def test_shows_its_start_and_its_parts(make_site: Callable[..., Site]) -> None:
