@@ -38,8 +38,9 @@ MODULES = {
     "training": "schedule step evaluate",
     "tracking": "directory",
     "ops": "attention build gelu head learned_mask linear masking native random rotary",
-    "dropout": "alpha base by_layer channel checks classic detached drop_path feature_alpha fourier head "
-    "layer_group learned learned_static masked multiplicative none penalties rounding standard token",
+    "dropout": "alpha base by_layer channel checks classic detached drop_path feature_alpha fourier "
+    "head layer_group learned learned_static masked multiplicative none penalties rounding standard "
+    "token",
 }
 # Tests that cannot be run on changed code: mutmut's wrappers do not trace, and in another process
 # they do not know which change is meant. And one that compiles every kernel, for each change anew.
