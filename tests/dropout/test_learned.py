@@ -216,6 +216,18 @@ def test_statistics_of_a_mask_on_its_borders_and_beyond() -> None:
     assert stats == {"ones": 0.25, "above_0.9": 0.25, "below_0.1": 0.25}
 
 
+@pytest.mark.parametrize(
+    ("attended", "shift"),
+    [
+        (torch.zeros(5, C).bfloat16(), torch.zeros(C).bfloat16()),
+        (torch.zeros(5, C).bfloat16(), torch.tensor(0.0)),
+        (torch.zeros(5, C), torch.zeros(C).double()),
+    ],
+)
+def test_a_mask_is_computed_in_float32(attended: Tensor, shift: Tensor) -> None:
+    assert cosine_mask(attended, shift).dtype == torch.float32
+
+
 def test_the_gradient_of_a_mask_from_bfloat16_is_that_of_float32() -> None:
     attended, shift = torch.randn(5, C).bfloat16(), torch.randn(C)
     inputs = attended.requires_grad_(), shift.requires_grad_()
