@@ -176,8 +176,11 @@ def test_gradient_flows_through_the_kept_alone(
 ) -> None:
     # A learned mask depends on the input too; cut that off, and it is a mask like the others.
     options = {"detach": "input"} if kind in ("learned", "learned_fourier") else {}
-    hidden = hidden_at(slot).requires_grad_()
-    out = call(build(kind, slot, **options), hidden)
+    hidden, module = hidden_at(slot).requires_grad_(), build(kind, slot, **options)
+    if kind == "learned_token":
+        nn.init.zeros_(module.read.weight)
+        nn.init.constant_(module.shift, 1.5)
+    out = call(module, hidden)
     (gradient,) = torch.autograd.grad(out.hidden.sum(), hidden)
     mask = torch.ones_like(hidden) if out.mask is None else out.mask
     law = LAWS[kind].output
