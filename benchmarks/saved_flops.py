@@ -1,0 +1,301 @@
+"""What leaving out the rows that token masks drop saves on the clock, and what it costs in loss.
+
+    python -m benchmarks.saved_flops --run runs/saved_flops_nano/*/seed1*    # trained: time and loss
+    python -m benchmarks.saved_flops --scale published                       # masks by hand: time alone
+
+A run of learned_token stands beside the run of its seed and weight decay among the given that has no
+dropout and the same shape: that one dense, this one without its dropped rows. Times are of forward
+passes in evaluation, in turns; with the head, whose logits of every position are part of evaluation,
+and without. Without runs a model of `--scale` is drawn at random and its masks are made by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.contender import Spec, compose_config
+from benchmarks.measure import machine, markdown
+from common.errors import UserError
+from model.gpt import GPT
+from model.leaving_out import check_can_leave_out, leave_out
+from ops.head import token_losses
+from training.device import Machine, choose_machine
+from training.state import build_model
+
+if TYPE_CHECKING:
+    from tracking.load import LoadedRun
+
+BAR_SPEED, BAR_LOSS = 1.3, 0.01
+SHARES = (0.75, 0.5, 0.25, 0.0)
+RESULTS = Path(__file__).parent / "results"
+Masks = dict[str, Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", nargs="+", metavar="DIR", help="finished runs, with none's")
+    what.add_argument("--scale", help="nano, small, published: no runs, masks made by hand")
+    parser.add_argument("--windows", type=int, default=32, help="in a timed pass")
+    parser.add_argument("--rounds", type=int, default=21, help="timed passes of each")
+    options = parser.parse_args()
+    report: dict[str, Any] = {"machine": machine("cpu"), "windows": options.windows}
+    if options.run:
+        report |= trained(options.run, options.windows, options.rounds)
+        name = report["table_name"]
+    else:
+        report |= by_hand(options.scale, options.windows, options.rounds)
+        name = options.scale
+    print(report["table"])
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"saved_flops-{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A timed pass: hidden states of `tokens`, and with `targets` the loss of every position."""
+
+    model: GPT
+    hidden: Callable[[GPT, Tensor], Tensor]
+    tokens: Tensor
+    targets: Tensor | None = None
+
+    def __call__(self) -> None:
+        hidden = self.hidden(self.model, self.tokens)
+        if self.targets is not None:
+            token_losses(hidden.flatten(0, 1), self.model.head_weight, self.targets.flatten())
+
+
+def dense(model: GPT, tokens: Tensor) -> Tensor:
+    """The model's own pass."""
+    return model(tokens).hidden
+
+
+@torch.no_grad()
+def speed_ups(
+    reference: Forward, others: Mapping[str, Forward], rounds: int, on: Machine
+) -> dict[str, float]:
+    """How many times as fast as the reference each is: the median over rounds of passes in turns."""
+    ratios: dict[str, list[float]] = {name: [] for name in others}
+    with on.autocast():
+        for passes in (reference, *others.values()):
+            passes()
+        for _ in range(rounds):
+            base = _seconds(reference)
+            for name, other in others.items():
+                ratios[name].append(base / _seconds(other))
+    return {name: statistics.median(found) for name, found in ratios.items()}
+
+
+def _seconds(function: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def trained(directories: Sequence[str], windows: int, rounds: int) -> dict[str, Any]:
+    """Loss and speed of each run with token masks, beside its run without dropout.
+
+    ValueError where a run is no finished one, has no such partner, or has masks that cannot be left
+    out.
+    """
+    from tracking.load import load_run
+
+    runs = [load_run(directory, "last", "cpu") for directory in directories]
+    dense_ones = {_key(run): run for run in runs if run.cfg.dropout.name == "none"}
+    rows = []
+    for run in runs:
+        if run.cfg.dropout.name == "none":
+            continue
+        if _key(run) not in dense_ones:
+            raise UserError(
+                f"{run.directory}: no run without dropout of its shape, seed {run.cfg.seed} and weight "
+                f"decay {run.cfg.optimizer.weight_decay} was given: name that one too"
+            )
+        rows.append(_beside(run, dense_ones[_key(run)], windows, rounds))
+    if not rows:
+        raise UserError("no run with token masks was given: name some of dropout=learned_token")
+    return {"table_name": runs[0].cfg.table_name, "rows": rows, "table": _table(rows)}
+
+
+def _key(run: LoadedRun) -> tuple[Any, ...]:
+    cfg = run.cfg
+    return cfg.seed, cfg.optimizer.weight_decay, str(cfg.model), str(cfg.data)
+
+
+def _beside(run: LoadedRun, other: LoadedRun, windows: int, rounds: int) -> dict[str, Any]:
+    from training.evaluate import run_windows
+
+    check_can_leave_out(run.model)
+    batches = run.batches["val"]
+    tokens, targets = batches.gather(batches.disjoint_starts(windows))
+    loss, loss_dense = (run_windows(one, "val", "closing")[0].mean().item() for one in (run, other))
+    kept = work_kept(run.model, tokens, run.machine)
+    speed = _both_ways(other.model, run.model, tokens, targets, rounds, run.machine)
+    return {
+        "row": run.cfg.row_name,
+        "seed": run.cfg.seed,
+        "val_loss": loss,
+        "val_loss_without_rows": loss_of_left_out(run),
+        "minus_none": loss - loss_dense,
+        "work_kept": kept,
+        **speed,
+    }
+
+
+def _both_ways(
+    base: GPT, masked: GPT, tokens: Tensor, targets: Tensor, rounds: int, on: Machine
+) -> dict[str, float]:
+    """Speed of the masked model beside the dense one, dense itself and without its dropped rows."""
+    speed: dict[str, float] = {}
+    for name, asked in (("blocks", None), ("with_head", targets)):
+        contenders = {
+            f"{name}_masks_applied": Forward(masked, dense, tokens, asked),
+            f"{name}_left_out": Forward(masked, leave_out, tokens, asked),
+        }
+        speed |= speed_ups(Forward(base, dense, tokens, asked), contenders, rounds, on)
+    return speed
+
+
+@torch.no_grad()
+def loss_of_left_out(run: LoadedRun) -> float:
+    """Mean val loss in nats, over all windows, of the pass without the dropped rows."""
+    batches, total = run.batches["val"], torch.zeros((), dtype=torch.float64)
+    starts = batches.disjoint_starts(run.cfg.evaluate.final_windows)
+    with run.machine.autocast():
+        for part in starts.split(run.cfg.evaluate.batch_size):
+            tokens, targets = batches.gather(part)
+            hidden = leave_out(run.model, tokens).flatten(0, 1)
+            total += token_losses(hidden, run.model.head_weight, targets.flatten()).double().sum()
+    return total.item() / (len(starts) * run.cfg.model.block_size)
+
+
+@torch.no_grad()
+def work_kept(model: GPT, tokens: Tensor, on: Machine) -> float:
+    """The share of the branches' work whose rows are kept, an attention's counting half."""
+    with on.autocast():
+        masks = model(tokens, return_masks=True).masks
+    work = {key: 0.5 if key.endswith("attention") else 1.0 for key in masks}
+    kept = sum(
+        work[key] * out.mask.mean().item() for key, out in masks.items() if out.mask is not None
+    )
+    return kept / sum(work.values())
+
+
+def by_hand(scale: str, windows: int, rounds: int) -> dict[str, Any]:
+    """Speed of an untrained model whose masks keep a share of all tokens, or of all branches."""
+    on = choose_machine("cpu")
+    base, masked = (
+        build_model(compose_config(Spec("ours", (f"scale={scale}", f"dropout={name}")))).eval()
+        for name in ("none", "learned_token")
+    )
+    cfg = base.cfg
+    tokens, targets = torch.randint(cfg.vocab_size, (2, windows, cfg.block_size)).unbind(0)
+    rows = []
+    for what, masks_of in PATTERNS.items():
+        for share in SHARES:
+            with mask_by_hand(masked, masks_of(masked, share, tokens.shape)):
+                speed = _both_ways(base, masked, tokens, targets, rounds, on)
+            rows.append({"row": what, "work_kept_of_these": share, **speed})
+    return {"rows": rows, "table": _table(rows)}
+
+
+def _some_tokens(slot: str, model: GPT, share: float, shape: torch.Size) -> Masks:
+    """Every branch of this slot keeps a share of the tokens, drawn at random."""
+    return {key: torch.rand(shape) < share for key in _keys(model, slot)}
+
+
+def _some_branches(slot: str, model: GPT, share: float, shape: torch.Size) -> Masks:
+    """The first branches of this slot keep all tokens, the others none."""
+    keys = _keys(model, slot)
+    return {key: torch.full(shape, i < share * len(keys)) for i, key in enumerate(keys)}
+
+
+def _keys(model: GPT, slot: str) -> list[str]:
+    branches = ("residual_attention", "residual_mlp") if slot == "both" else (slot,)
+    return [f"{i}/{branch}" for i in range(len(model.blocks)) for branch in branches]
+
+
+PATTERNS: dict[str, Callable[[GPT, float, torch.Size], Masks]] = {
+    "MLPs, some tokens": partial(_some_tokens, "residual_mlp"),
+    "MLPs, whole ones": partial(_some_branches, "residual_mlp"),
+    "all branches, some tokens": partial(_some_tokens, "both"),
+    "all branches, whole ones": partial(_some_branches, "both"),
+}
+
+
+@contextmanager
+def mask_by_hand(model: GPT, masks: Masks) -> Iterator[None]:
+    """In its block the token masks of `model` are these, by `3/residual_mlp`; the others keep all."""
+    slots: dict[str, Any] = {
+        f"{i}/{name}": getattr(block, name).dropout
+        for i, block in enumerate(model.blocks)
+        for name in ("residual_attention", "residual_mlp")
+    }
+    for key, dropout in slots.items():
+        dropout.keeps = partial(_by_hand, dropout, masks.get(key))
+    try:
+        yield
+    finally:
+        for dropout in slots.values():
+            del dropout.keeps
+
+
+def _by_hand(dropout: Any, mask: Tensor | None, source: Tensor) -> Tensor:
+    own: Tensor = type(dropout).keeps(dropout, source)  # computed all the same: it has its price
+    return torch.ones_like(own) if mask is None else mask
+
+
+HEADER = {
+    "row": "row",
+    "seed": "seed",
+    "work_kept": "work kept",
+    "work_kept_of_these": "of these kept",
+    "val_loss": "val",
+    "minus_none": "minus none",
+    "blocks_masks_applied": "blocks, masks applied",
+    "blocks_left_out": "blocks, left out",
+    "with_head_masks_applied": "with head, masks applied",
+    "with_head_left_out": "with head, left out",
+}
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = [key for key in HEADER if key in rows[0]]
+    lines = [[_cell(key, row[key]) for key in columns] for row in rows]
+    said = "times as fast as none's dense pass, medians in turns"
+    return markdown([HEADER[key] for key in columns], lines) + f"\n{said}"
+
+
+def _cell(key: str, value: Any) -> str:
+    if key in ("row", "seed"):
+        return str(value)
+    if "kept" in key:
+        return f"{value:.0%}"
+    return (
+        f"{value:+.3f}"
+        if key == "minus_none"
+        else f"{value:.3f}"
+        if key == "val_loss"
+        else f"{value:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    from cli.errors import run_cli
+
+    run_cli(main)
