@@ -15,8 +15,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from benchmarks.contender import Spec, compose_config
 from benchmarks.measure import machine, markdown
 from common.errors import UserError
 from model.gpt import GPT
-from model.leaving_out import check_can_leave_out, leave_out
+from model.leaving_out import check_can_leave_out, known_masks, leave_out
 from ops.head import token_losses
 from training.device import Machine, choose_machine
 from training.state import build_model
@@ -158,14 +157,20 @@ def _beside(run: LoadedRun, other: LoadedRun, windows: int, rounds: int) -> dict
 
 
 def _both_ways(
-    base: GPT, masked: GPT, tokens: Tensor, targets: Tensor, rounds: int, on: Machine
+    base: GPT,
+    masked: GPT,
+    tokens: Tensor,
+    targets: Tensor,
+    rounds: int,
+    on: Machine,
+    left_out: Callable[[GPT, Tensor], Tensor] = leave_out,
 ) -> dict[str, float]:
     """Speed of the masked model beside the dense one, dense itself and without its dropped rows."""
     speed: dict[str, float] = {}
     for name, asked in (("blocks", None), ("with_head", targets)):
         contenders = {
             f"{name}_masks_applied": Forward(masked, dense, tokens, asked),
-            f"{name}_left_out": Forward(masked, leave_out, tokens, asked),
+            f"{name}_left_out": Forward(masked, left_out, tokens, asked),
         }
         speed |= speed_ups(Forward(base, dense, tokens, asked), contenders, rounds, on)
     return speed
@@ -208,8 +213,8 @@ def by_hand(scale: str, windows: int, rounds: int) -> dict[str, Any]:
     rows = []
     for what, masks_of in PATTERNS.items():
         for share in SHARES:
-            with mask_by_hand(masked, masks_of(masked, share, tokens.shape)):
-                speed = _both_ways(base, masked, tokens, targets, rounds, on)
+            left_out = with_masks(masks_of(masked, share, tokens.shape))
+            speed = _both_ways(base, masked, tokens, targets, rounds, on, left_out)
             rows.append({"row": what, "work_kept_of_these": share, **speed})
     return {"rows": rows, "table": _table(rows)}
 
@@ -227,7 +232,7 @@ def _some_branches(slot: str, model: GPT, share: float, shape: torch.Size) -> Ma
 
 def _keys(model: GPT, slot: str) -> list[str]:
     branches = ("residual_attention", "residual_mlp") if slot == "both" else (slot,)
-    return [f"{i}/{branch}" for i in range(len(model.blocks)) for branch in branches]
+    return [f"block{i}/{branch}" for i in range(len(model.blocks)) for branch in branches]
 
 
 PATTERNS: dict[str, Callable[[GPT, float, torch.Size], Masks]] = {
@@ -238,26 +243,14 @@ PATTERNS: dict[str, Callable[[GPT, float, torch.Size], Masks]] = {
 }
 
 
-@contextmanager
-def mask_by_hand(model: GPT, masks: Masks) -> Iterator[None]:
-    """In its block the token masks of `model` are these, by `3/residual_mlp`; the others keep all."""
-    slots: dict[str, Any] = {
-        f"{i}/{name}": getattr(block, name).dropout
-        for i, block in enumerate(model.blocks)
-        for name in ("residual_attention", "residual_mlp")
-    }
-    for key, dropout in slots.items():
-        dropout.keeps = partial(_by_hand, dropout, masks.get(key))
-    try:
-        yield
-    finally:
-        for dropout in slots.values():
-            del dropout.keeps
+def with_masks(masks: Masks) -> Callable[[GPT, Tensor], Tensor]:
+    """`leave_out` with these masks in the place of the model's own, which are made all the same."""
 
+    def masks_of(model: GPT, source: Tensor) -> Masks:
+        own = known_masks(model, source)
+        return {key: masks.get(key, torch.ones_like(mask)) for key, mask in own.items()}
 
-def _by_hand(dropout: Any, mask: Tensor | None, source: Tensor) -> Tensor:
-    own: Tensor = type(dropout).keeps(dropout, source)  # computed all the same: it has its price
-    return torch.ones_like(own) if mask is None else mask
+    return partial(leave_out, masks_of=masks_of)
 
 
 HEADER = {

@@ -1,7 +1,9 @@
 """A learned mask of one number a token: the only kind whose dropped rows can really be left out."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -66,14 +68,14 @@ class LearnedToken(nn.Module):
 
     def soft_mask(self, source: Tensor) -> Tensor:
         """M, (B, T, 1), of S, (B, T, width)."""
-        with torch.autocast(source.device.type, enabled=False):
-            source = source.to(self.shift.dtype)
-            read = self.read(F.rms_norm(source, source.shape[-1:], eps=1e-6))
-        return cosine_mask(read, self.shift)
+        return cosine_mask(_read(source, self.read.weight), self.shift)
 
-    def keeps(self, source: Tensor) -> Tensor:
-        """Which positions evaluation keeps, (B, T), bool."""
-        return self.soft_mask(source).squeeze(-1) >= 0.5
+    @staticmethod
+    def keeps_of(modules: Sequence[LearnedToken], source: Tensor) -> Tensor:
+        """Which positions evaluation keeps in each of n modules of one source, (n, B, T), bool."""
+        attended = _read(source, torch.cat([module.read.weight for module in modules]))
+        soft_masks = cosine_mask(attended, torch.cat([module.shift for module in modules]))
+        return (soft_masks >= 0.5).movedim(-1, 0)
 
     def forward(
         self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
@@ -96,3 +98,10 @@ class LearnedToken(nn.Module):
             f"mask_from={self.mask_from}, shift_init={self.shift_init:g}, rounding={self.rounding}, "
             f"penalty={self.penalty}"
         )
+
+
+def _read(source: Tensor, weight: Tensor) -> Tensor:
+    """W S / rms(S), (B, T, n) of S (B, T, width) and W (n, width), in the weight's type."""
+    with torch.autocast(source.device.type, enabled=False):
+        source = source.to(weight.dtype)
+        return F.linear(F.rms_norm(source, source.shape[-1:], eps=1e-6), weight)

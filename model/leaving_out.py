@@ -1,6 +1,7 @@
 """A forward pass without the rows that a model's token masks drop: arithmetic that is really saved."""
 
-from typing import Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -19,17 +20,18 @@ class KnownBefore(Protocol):
 
     wants_mask_source: bool
 
-    def keeps(self, source: Tensor) -> Tensor:
-        """Which positions evaluation keeps, (B, T), bool, from the model's mask source."""
+    @staticmethod
+    def keeps_of(modules: Sequence[Any], source: Tensor) -> Tensor:
+        """Which positions evaluation keeps in each of n modules, (n, B, T), bool."""
         ...
 
 
 def check_can_leave_out(model: GPT) -> None:
     """UserError unless `leave_out` gives what `model` gives in evaluation."""
-    for slot in model.modules():
-        if not isinstance(slot, Slot) or slot.is_empty:
-            continue
-        known = hasattr(slot.dropout, "keeps") and getattr(slot.dropout, "wants_mask_source", False)
+    for slot in _filled_slots(model):
+        known = hasattr(slot.dropout, "keeps_of") and getattr(
+            slot.dropout, "wants_mask_source", False
+        )
         if slot.name not in BRANCHES or not known:
             raise UserError(
                 f"the dropout at {slot.key} is not known before its branch: rows can be left out of a "
@@ -38,34 +40,51 @@ def check_can_leave_out(model: GPT) -> None:
             )
 
 
+def _filled_slots(model: GPT) -> list[Slot]:
+    return [slot for slot in model.modules() if isinstance(slot, Slot) and not slot.is_empty]
+
+
+def known_masks(model: GPT, source: Tensor) -> dict[str, Tensor]:
+    """Which positions each masked branch keeps, (B, T), bool, by its slot's key: all at once."""
+    slots = _filled_slots(model)
+    dropouts = [cast(KnownBefore, slot.dropout) for slot in slots]
+    keeps = dropouts[0].keeps_of(dropouts, source)
+    return {slot.key: keep for slot, keep in zip(slots, keeps, strict=True)}
+
+
 @torch.no_grad()
-def leave_out(model: GPT, tokens: Tensor) -> Tensor:
+def leave_out(
+    model: GPT,
+    tokens: Tensor,
+    masks_of: Callable[[GPT, Tensor], Mapping[str, Tensor]] = known_masks,
+) -> Tensor:
     """`model(tokens).hidden` in evaluation, (B, T, n_embd), of the kept rows alone.
 
     An MLP sees the positions that its mask keeps. Every position's key and value may be read by later
     ones, so an attention of which anything is kept leaves out only its dropped positions' output
     projection; one of which nothing is kept is not computed. For models that `check_can_leave_out`
-    allows.
+    allows; equal to the model but where an M is within rounding of 1/2.
     """
     tape = Tape()
     x = model.token_embedding(tokens)
     if model.position_embedding is not None:
         x = x + model.position_embedding.weight[: tokens.shape[1]]
-    source = None if model.mask_source is None else model.mask_source(x)
+    masks: Mapping[str, Tensor] = {}
+    if model.mask_source is not None:
+        masks = masks_of(model, model.mask_source(x))
     for module in model.blocks:
         block = cast(Block, module)
-        _add_attention(block, x, _kept_rows(block.residual_attention, source), tape)
-        _add_mlp(block, x, _kept_rows(block.residual_mlp, source), tape)
+        _add_attention(block, x, _rows(masks.get(block.residual_attention.key)), tape)
+        _add_mlp(block, x, _rows(masks.get(block.residual_mlp.key)), tape)
     return model.norm(x)
 
 
-def _kept_rows(slot: Slot, source: Tensor | None) -> Tensor | None:
+def _rows(mask: Tensor | None) -> Tensor | None:
     """The kept positions' places in (B T), int64; None where all are."""
-    if slot.dropout is None or source is None:
+    if mask is None:
         return None
-    keeps = cast(KnownBefore, slot.dropout).keeps(source)
-    rows = keeps.flatten().nonzero().squeeze(1)
-    return None if len(rows) == keeps.numel() else rows
+    rows = mask.flatten().nonzero().squeeze(1)
+    return None if len(rows) == mask.numel() else rows
 
 
 def _add_attention(block: Block, x: Tensor, rows: Tensor | None, tape: Tape) -> None:

@@ -28,8 +28,19 @@ def test_its_equation(make_site: MakeSite) -> None:
     assert out.soft_mask.shape == out.mask.shape == (3, 6, 1)
     assert torch.equal(out.hidden, hidden * (soft_mask >= 0.5))
     torch.testing.assert_close(out.penalty, soft_mask.mean())
-    assert torch.equal(module.keeps(hidden), soft_mask.squeeze(-1) >= 0.5)
     assert 0 < out.mask.mean() < 1
+
+
+def test_several_are_known_at_once(make_site: MakeSite) -> None:
+    modules = [LearnedToken(make_site("residual_mlp"), **PARTS).eval() for _ in range(3)]
+    for seed, module in enumerate(modules):
+        torch.nn.init.normal_(module.read.weight, generator=torch.Generator().manual_seed(seed))
+        torch.nn.init.constant_(module.shift, 0.5 * seed)
+    source = torch.randn(4, 6, 8, generator=torch.Generator().manual_seed(9))
+    each = torch.stack([m(source, return_mask=True).mask.squeeze(-1) for m in modules])
+    keeps = LearnedToken.keeps_of(modules, source)
+    assert keeps.dtype == torch.bool
+    assert torch.equal(keeps, each.bool())
 
 
 @pytest.mark.parametrize(
