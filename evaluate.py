@@ -24,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cli.arguments import positive
 from cli.errors import run_cli
 from common.errors import UserError
 
@@ -76,13 +77,6 @@ def main() -> None:
     answer = try_masks if args.masks else plain
     for directory in args.run:
         print(json.dumps({"run": directory, **answer(Path(directory), args)}, indent=1))
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
-    return number
 
 
 def _is_plain(args: argparse.Namespace) -> bool:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from benchmarks.contender import Spec, compose_config
 from benchmarks.measure import machine, markdown
+from cli.arguments import positive
 from common.errors import UserError
 from model.gpt import GPT
 from model.leaving_out import check_can_leave_out, known_masks, leave_out
@@ -49,8 +50,8 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", nargs="+", metavar="DIR", help="finished runs, with none's")
     what.add_argument("--scale", help="nano, small, published: no runs, masks made by hand")
-    parser.add_argument("--windows", type=int, default=32, help="in a timed pass")
-    parser.add_argument("--rounds", type=int, default=21, help="timed passes of each")
+    parser.add_argument("--windows", type=positive, default=32, help="in a timed pass")
+    parser.add_argument("--rounds", type=positive, default=21, help="timed passes of each")
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": machine("cpu"), "windows": options.windows}
     if options.run:
