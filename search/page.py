@@ -12,9 +12,9 @@ from search.space import Space
 from search.study import complete
 
 N_BEST = 10
-N_NEW_SEEDS = 5
+N_NEW_SEEDS = 6
 EDGE = 0.05  # of a range: a winner this near its end may have its best beyond
-TUNED = "tuned"  # the table of all studies' winners
+TUNED = "tuned_${scale}"  # the table of all studies' winners; train.py fills the scale in
 
 
 def render(study: optuna.Study, space: Space, common: Sequence[str], command: str) -> str:
@@ -31,8 +31,8 @@ def render(study: optuna.Study, space: Space, common: Sequence[str], command: st
             "Its loss above is the lowest of many, on the seeds that it was chosen by: too low as an "
             "estimate of what it does. These runs are one:",
             f"    {retrain(study, space, common)}",
-            f"Winners of all studies at one scale gather in `runs/{TUNED}`: "
-            f"`python -m experiments.table --runs runs/{TUNED}`.",
+            "Winners of all studies at one scale gather in `runs/tuned_<scale>`: "
+            "`python -m experiments.table --runs runs/tuned_nano`.",
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -77,7 +77,9 @@ def test_the_best_trial_is_the_lowest_mean_over_seeds_and_is_told_how_to_train(p
         assert len(trial.intermediate_values) == 11
     best = min(done, key=lambda trial: trial.value)
     rate = f"optimizer.lr={best.params['optimizer.lr']:.3g}"
-    command = f"python train.py -m {rate} table_name=tuned row_name=toy seed=3,4,5,6,7"
+    command = (
+        f"python train.py -m {rate} 'table_name=tuned_${{scale}}' row_name=toy seed=3,4,5,6,7,8"
+    )
     page = (place / "runs/searches/toy/study.md").read_text()
     assert command in page
     assert command in capsys.readouterr().out
