@@ -1,0 +1,294 @@
+"""What dropout gains by how far the model overfits without it: `python -m experiments.answer`.
+
+Every pair of rows in a committed table that differ in their dropout alone, one of them without any,
+is a point: across, none's val minus its train loss at the last step, which anybody can read off a
+run of their own; up, what the dropout gains. One picture and one page for all tables, with the
+range in which anything was measured.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from common.errors import UserError
+from experiments.along import OUTCOMES
+from experiments.command import answer, write_text
+from experiments.figures import STYLE, UNDATED
+from experiments.forest import GREY
+from experiments.formats import NOTHING, bounds, markdown, signed
+from experiments.law import Unseen, unseen
+from experiments.looks import Look
+from experiments.runs import RowRuns, Table, load_table
+from experiments.spec import RESULTS, load_spec, table_names
+from experiments.statistics import LEVEL, MIN_SEEDS, PairedDifference, paired_difference
+
+PAGE, FIGURE = RESULTS / "answer.md", RESULTS / "figures" / "answer.svg"
+# Each kind as one row of one table has it, to the last setting of its slots; the first is none.
+KINDS = {
+    "none": ("published_nano", "none"),
+    "standard 0.1": ("rivals_nano", "standard_0.1_wd0.1"),
+    "standard 0.2": ("published_nano", "standard_0.2"),
+    "standard 0.3": ("published_nano", "standard_0.3"),
+    "standard 0.4": ("published_nano", "standard_0.4"),
+    "drop path 0.1": ("rivals_nano", "drop_path_0.1_wd0.1"),
+    "learned": ("published_nano", "learned"),
+}
+COLORS = ("#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+# Gaps, in nats, that the page tells apart.
+EDGES = (0.0, 0.9, 1.5, 2.0, 3.0)
+# What tells no two settings apart: the dropout, names, and what changes no number of the last step.
+ASIDE = (
+    "dropout", "row_name", "table_name", "seed", "tracker", "device", "dtype", "compile", "fresh",
+    "log_every", "save_every", "scale_text", "ema_decay",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a kind gains over none in one setting; `gains` by outcome, `val` and `val_ema`."""
+
+    table: str
+    row: RowRuns
+    kind: str
+    gap: float
+    gains: Mapping[str, PairedDifference]
+
+
+def _canonical(config: Mapping[str, Any], left_out: Sequence[str]) -> str:
+    return json.dumps({k: v for k, v in config.items() if k not in left_out}, sort_keys=True)
+
+
+def _config(runs: RowRuns) -> Mapping[str, Any]:
+    return runs.finished[0].config
+
+
+def kinds_of(tables: Mapping[str, Table]) -> dict[str, str]:
+    """By a row's canonical dropout, the kind that it is."""
+    found = {}
+    for kind, (table, row) in KINDS.items():
+        if table in tables and tables[table].rows[row].finished:
+            found[_canonical(_config(tables[table].rows[row])["dropout"], ())] = kind
+    return found
+
+
+def points(tables: Mapping[str, Table]) -> list[Point]:
+    """Every kind beside none of the same setting, where they share three seeds.
+
+    Of two tables with one setting the one with averaged weights counts, or else the first.
+    """
+    kinds, found = kinds_of(tables), dict[tuple[str, str], Point]()
+    for name, table in tables.items():
+        by_setting = defaultdict[str, dict[str, RowRuns]](dict)
+        for runs in table.rows.values():
+            if runs.finished:
+                kind = kinds.get(_canonical(_config(runs)["dropout"], ()))
+                if kind is not None:
+                    by_setting[_canonical(_config(runs), ASIDE)].setdefault(kind, runs)
+        for setting, own in by_setting.items():
+            none = own.pop("none", None)
+            for kind, runs in own.items() if none is not None else ():
+                point = _point(name, kind, runs, none)
+                before = found.get((setting, kind))
+                if point and (before is None or len(before.gains) < len(point.gains)):
+                    found[setting, kind] = point
+    order = list(KINDS)
+    return sorted(found.values(), key=lambda p: (order.index(p.kind), p.gap))
+
+
+def _point(table: str, kind: str, runs: RowRuns, none: RowRuns | None) -> Point | None:
+    assert none is not None
+    gains = {
+        outcome: difference
+        for outcome in OUTCOMES
+        if (difference := paired_difference(runs.values(outcome), none.values(outcome)))
+        and difference.interval.n >= MIN_SEEDS
+    }
+    if "val" not in gains:
+        return None
+    val, train = (none.values(metric) for metric in ("val", "train"))
+    seeds = gains["val"].seeds
+    gap = sum(val[seed] - train[seed] for seed in seeds) / len(seeds)
+    return Point(table, runs, kind, gap, gains)
+
+
+def picture(found: Sequence[Point], published: Unseen | None) -> Figure:
+    """Gain by gap, for the last and for the averaged weights; hollow, what was published."""
+    figure, panels = plt.subplots(
+        1, len(OUTCOMES), sharex=True, sharey=True, squeeze=False, figsize=(8.2, 4.4),
+        layout="constrained",
+    )  # fmt: skip
+    tables = list(dict.fromkeys(point.table for point in found))
+    looks = {
+        kind: Look(color, "o")
+        for kind, color in zip([k for k in KINDS if k != "none"], COLORS, strict=True)
+    }
+    for outcome, axes in zip(OUTCOMES, panels[0], strict=True):
+        axes.axhline(0, color=GREY, lw=0.8)
+        for kind, look in looks.items():
+            own = [p for p in found if p.kind == kind and outcome in p.gains]
+            means = [p.gains[outcome].interval.mean for p in own]
+            axes.plot([p.gap for p in own], means, color=look.color, lw=0.8, alpha=0.5)
+            for point, mean in zip(own, means, strict=True):
+                interval = point.gains[outcome].interval
+                bar = [interval.low or mean, interval.high or mean]
+                axes.plot([point.gap] * 2, bar, color=look.color, lw=2.5, alpha=0.6)
+                marker = MARKERS[tables.index(point.table) % len(MARKERS)]
+                axes.plot(point.gap, mean, marker, color=look.color, mec="white", ms=6, zorder=3)
+            gain = published.gains.get(kind.replace(" ", "_")) if published else None
+            if published and gain is not None and outcome == "val":
+                axes.plot(published.gap, gain, "o", mfc="none", mec=look.color, ms=6)
+        axes.set_title(OUTCOMES[outcome])
+        axes.set_xlabel("none's val − train loss at its last step", fontsize=9)
+        axes.grid(axis="y", color="#e8e8e8", lw=0.8)
+    figure.supylabel("val loss minus none's, nats a token", fontsize=9)
+    drawn = {point.kind for point in found}
+    handles = [
+        plt.Line2D([], [], color=look.color, lw=2, label=kind)
+        for kind, look in looks.items()
+        if kind in drawn
+    ]
+    handles += [
+        plt.Line2D([], [], color=GREY, ls="", marker=MARKERS[i % len(MARKERS)], label=name)
+        for i, name in enumerate(tables)
+    ]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8,
+        title=f"bars: {LEVEL:.0%} intervals over seeds, paired; hollow: as published, one seed, 15 M "
+        "parameters", title_fontsize=8,
+    )  # fmt: skip
+    return figure
+
+
+def page(found: Sequence[Point], published: Unseen | None) -> str:
+    """By range of the gap what each kind gained, and all points."""
+    gaps = [point.gap for point in found]
+    n = [point.gains["val"].interval.n for point in found]
+    parts = [
+        "# What dropout gains, by how far a model overfits without it",
+        "Made by `python -m experiments.answer` from the records in `results/runs`. Train once without "
+        "dropout and take val minus train loss at the last step, in nats a token: that is the gap. "
+        f"Measured from {min(gaps):.2f} to {max(gaps):.2f}, in {len(found)} pairs of rows that differ "
+        f"in their dropout alone, of at least {min(n)} seeds; outside, and at other sizes than the "
+        "tables' named below, **unmeasured**.",
+        "![Gain by gap](figures/answer.svg)",
+    ]
+    if published:
+        told = ", ".join(
+            f"{row.replace('_', ' ')} {signed(gain)}" for row, gain in published.gains.items()
+        )
+        parts.append(
+            f"Not by the gap alone: the published table, of {published.millions:.1f} M parameters, has "
+            f"a gap of {published.gap:.2f}, and with it {told} (one seed, nothing of ours)."
+        )
+    for outcome, title in OUTCOMES.items():
+        parts.append(f"## By range, {title}\n\n{_by_range(found, outcome)}")
+    header = ["kind", "table", "row", "gap"]
+    for title in OUTCOMES.values():
+        header += [f"gain, {title}", f"{LEVEL:.0%} interval"]
+    rows = [
+        [point.kind, point.table, point.row.row.label, f"{point.gap:.2f}", *_told(point)]
+        for point in found
+    ]
+    parts.append(f"## All pairs\n\n{markdown(header, rows, left=(1, 2))}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _told(point: Point) -> Iterable[str]:
+    for outcome in OUTCOMES:
+        difference = point.gains.get(outcome)
+        if difference is None:
+            yield from (NOTHING, NOTHING)
+        else:
+            yield from (signed(difference.interval.mean), bounds(difference.interval))
+
+
+def _by_range(found: Sequence[Point], outcome: str) -> str:
+    header = ["kind", *(_range(i) for i in range(len(EDGES)))]
+    rows = []
+    for kind in KINDS:
+        cells = []
+        for i in range(len(EDGES)):
+            gains = [
+                point.gains[outcome].interval.mean
+                for point in found
+                if point.kind == kind and outcome in point.gains and _place(point.gap) == i
+            ]
+            cells.append(_span(gains))
+        if kind != "none":
+            rows.append([kind, *cells])
+    said = (
+        "Lowest and highest mean difference from none, and of how many settings; below zero, the "
+        "dropout gains."
+    )
+    return f"{said}\n\n{markdown(header, rows)}"
+
+
+def _range(i: int) -> str:
+    if i == 0:
+        return f"gap below {EDGES[1]:g}"
+    return f"{EDGES[i]:g} to {EDGES[i + 1]:g}" if i + 1 < len(EDGES) else f"above {EDGES[i]:g}"
+
+
+def _place(gap: float) -> int:
+    return max(i for i, edge in enumerate(EDGES) if gap >= edge or i == 0)
+
+
+def _span(gains: Sequence[float]) -> str:
+    if not gains:
+        return "unmeasured"
+    low, high = signed(min(gains)), signed(max(gains))
+    return f"{low} (1)" if len(gains) == 1 else f"{low} to {high} ({len(gains)})"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page and the figure; 0, or 2 where no two rows can be set beside each other."""
+    matplotlib.use("agg")
+    options = argparse.ArgumentParser(
+        prog="python -m experiments.answer",
+        description="What dropout gains by how far the model overfits without it, over all tables.",
+    )
+    options.add_argument(
+        "--runs", type=Path, default=RESULTS / "runs", metavar="DIR", help="the tables' records"
+    )
+    options.add_argument("--out", type=Path, default=PAGE, help="default: results/answer.md")
+    options.add_argument("--figure", type=Path, default=FIGURE, help=f"default: {FIGURE.name}")
+    arguments = options.parse_args(argv)
+
+    def make() -> int:
+        folders = {name: arguments.runs / name for name in table_names()}
+        tables = {
+            name: load_table(load_spec(name), folder)
+            for name, folder in folders.items()
+            if folder.is_dir()
+        }
+        found = points(tables)
+        if not found:
+            raise UserError(
+                f"{arguments.runs} has no two rows of a table, three seeds each, that differ in their "
+                "dropout alone: the committed records are in results/runs"
+            )
+        published = unseen("published_published", arguments.runs)
+        write_text(arguments.out, page(found, published))
+        with matplotlib.rc_context(STYLE):
+            figure = picture(found, published)
+            arguments.figure.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(arguments.figure, metadata=UNDATED.get(arguments.figure.suffix[1:], {}))
+            plt.close(figure)
+        print(arguments.out, arguments.figure, sep="\n")
+        return 0
+
+    return answer(make)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
