@@ -70,7 +70,7 @@ def along(table: Table) -> Figure | None:
 
 
 def _setting(table: Table) -> str:
-    return str(table.spec.along).rpartition(".")[2].replace("_", " ")
+    return str(table.spec.along).partition(".")[2].replace("_", " ").replace(".", " ")
 
 
 def _panels(table: Table) -> dict[str, dict[str, Line]]:
@@ -148,6 +148,11 @@ def _panel(
     handles: dict[str, Any],
 ) -> None:
     for name, line in lines.items():
+        if line.level is not None and not line.rows:
+            at = line.level.mean(outcome)
+            level = axes.axhline(at or 0, color=line.look.color, ls=line.dash, lw=1)
+            handles.setdefault(name, level)
+            continue
         points = [
             (values.index(v), runs.interval(outcome)) for v, runs in sorted(line.rows.items())
         ]

@@ -32,7 +32,7 @@ def render(study: optuna.Study, space: Space, common: Sequence[str], command: st
             "estimate of what it does. These runs are one:",
             f"    {retrain(study, space, common)}",
             "Winners of all studies at one scale gather in `runs/tuned_<scale>`: "
-            "`python -m experiments.table --runs runs/tuned_nano`.",
+            "`python -m experiments.table --runs runs/tuned_<scale>`.",
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -1,10 +1,11 @@
 """What dropout gains by the gap: pairs of rows that differ in their dropout alone, and no others."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from experiments.answer import KINDS, _span, main, page, points
+from experiments.answer import KINDS, _span, main, page, points, resolved
 from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec
 
@@ -44,10 +45,41 @@ def test_what_differs_in_more_than_its_dropout_is_no_pair(found) -> None:
     assert {(0.1, 2.1), (1, 1.0)} <= decays  # each beside none of its own decay
 
 
+def test_a_pair_of_one_seed_is_shown_apart(found) -> None:
+    few = [p for p in found if p not in resolved(found)]
+    assert {p.n for p in few} == {1}
+    sure, _, unsure = page(found, None).partition("## Of fewer seeds")
+    assert "standard 0.1, decay 3" in unsure
+    assert "standard 0.1, decay 3" not in sure
+
+
+CHANGES = {
+    "same": {},
+    "device": {"device__kind": "cuda"},
+    "type": {"dtype": "float32"},
+    "length": {"config__steps": 900},
+}
+
+
+def test_another_machine_type_or_length_is_another_setting(make_record, tmp_path) -> None:
+    tables, spec = {}, load_spec("published_nano")
+    for name, change in CHANGES.items():
+        for seed in (1, 2, 3):
+            for row, val in (("none", 4.0), ("standard_0.2", 3.8)):
+                record = make_record(row, seed, val, 3.0, config__dropout={"name": row}, **change)
+                path = tmp_path / name / row / f"seed{seed}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(record))
+        tables[name] = load_table(spec, tmp_path / name)
+    found = points({"published_nano": tables["same"], **tables})  # the first one twice
+    assert [p.gains["val"].interval.mean for p in found] == pytest.approx([-0.2] * len(CHANGES))
+
+
 def test_a_page_says_what_is_unmeasured(found) -> None:
     text = page(found, None)
     line = next(line for line in text.splitlines() if line.startswith("| standard 0.4"))
     assert line.count("unmeasured") == 4
+    assert "gap below 0.7 " in text
     assert "−0.174 (1)" in line
     assert _span([0.1, -0.2]) == "−0.200 to +0.100 (2)"
     assert [text.index(f"\n| {kind} ") for kind in KINDS if kind != "none"]

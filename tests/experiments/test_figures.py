@@ -184,6 +184,22 @@ def test_along_a_setting_each_kind_has_a_line_of_its_own_look(write, make_record
     assert len(dashed) == 1  # standard 0.2, as in the panel where 0.1 is drawn as well
 
 
+def test_a_row_without_the_setting_is_a_level_line(write, make_record, tmp_path):
+    text = ALONG.replace("optimizer.weight_decay", "dropout.penalty_weight.max")
+    added = '  - {name: low_b, label: "standard 0.1, decay 1", family: standard}\n'
+    (tmp_path / "along.yaml").write_text(text + added)
+    write(make_record("none_b", 1, 3.9, 2.6, config__dropout={"name": "none"}, table="along"))
+    for row, price, val in (("low_a", 0.1, 3.8), ("low_b", 1, 3.7)):
+        changes = {"config__dropout": {"name": "x", "penalty_weight": {"max": price}}}
+        write(make_record(row, 1, val, 2.6, **changes, table="along"))
+    figure = along(load_table(load_spec(str(tmp_path / "along.yaml")), tmp_path / "runs"))
+    (panel,) = figure.axes  # rows in it lack averaged weights, and "none" has no price
+    levels = [list(line.get_ydata()) for line in panel.lines]
+    assert levels == [[3.9, 3.9], [3.8, 3.7]]
+    assert panel.get_xlabel() == "penalty weight max"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["none", "standard 0.1"]
+
+
 def test_a_table_along_nothing_has_no_such_figure(table):
     assert along(table) is None
 
