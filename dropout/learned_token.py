@@ -32,7 +32,8 @@ class LearnedToken(nn.Module):
     `residual_mlp` `model.leaving_out` leaves the dropped positions' rows out. Training rounds with
     `rounding` and asks `work * penalty(M)`: where the penalty is linear, the work expected of the
     branch. `work` is 1/2 for an attention, whose four products of n_embd by n_embd are half of those
-    of an MLP of 4 n_embd, and 1 elsewhere. Evaluation keeps where M >= 0.5. M is computed in float32.
+    of an MLP of 4 n_embd, and 1 elsewhere. Evaluation keeps where M >= 0.5. Autocast leaves M in the
+    weights' type, float32.
 
     ValueError for a slot that is not (B, T, width), another `mask_from`, and a `shift_init` that is not
     inside (0, pi), at whose ends the cosine is level.
@@ -68,14 +69,12 @@ class LearnedToken(nn.Module):
 
     def soft_mask(self, source: Tensor) -> Tensor:
         """M, (B, T, 1), of S, (B, T, width)."""
-        return cosine_mask(_read(source, self.read.weight), self.shift)
+        return _soft_masks([self], source)
 
     @staticmethod
     def keeps_of(modules: Sequence[LearnedToken], source: Tensor) -> Tensor:
         """Which positions evaluation keeps in each of n modules of one source, (n, B, T), bool."""
-        attended = _read(source, torch.cat([module.read.weight for module in modules]))
-        soft_masks = cosine_mask(attended, torch.cat([module.shift for module in modules]))
-        return (soft_masks >= 0.5).movedim(-1, 0)
+        return (_soft_masks(modules, source) >= 0.5).movedim(-1, 0)
 
     def forward(
         self, hidden: Tensor, mask_source: Tensor | None = None, return_mask: bool = False
@@ -100,8 +99,10 @@ class LearnedToken(nn.Module):
         )
 
 
-def _read(source: Tensor, weight: Tensor) -> Tensor:
-    """W S / rms(S), (B, T, n) of S (B, T, width) and W (n, width), in the weight's type."""
+def _soft_masks(modules: Sequence[LearnedToken], source: Tensor) -> Tensor:
+    """M of each of n modules of one source, (B, T, n)."""
     with torch.autocast(source.device.type, enabled=False):
-        source = source.to(weight.dtype)
-        return F.linear(F.rms_norm(source, source.shape[-1:], eps=1e-6), weight)
+        source = source.to(modules[0].shift.dtype)
+        scaled = F.rms_norm(source, source.shape[-1:], eps=1e-6)
+        attended = [module.read(scaled) for module in modules]
+    return cosine_mask(torch.cat(attended, -1), torch.cat([module.shift for module in modules]))

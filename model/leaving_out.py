@@ -27,7 +27,11 @@ class KnownBefore(Protocol):
 
 
 def check_can_leave_out(model: GPT) -> None:
-    """UserError unless `leave_out` gives what `model` gives in evaluation."""
+    """UserError unless `model` is in evaluation mode, and `leave_out` gives what it gives."""
+    if model.training:
+        raise UserError(
+            "the model is in training mode: rows are left out in evaluation, model.eval()"
+        )
     for slot in _filled_slots(model):
         known = hasattr(slot.dropout, "keeps_of") and getattr(
             slot.dropout, "wants_mask_source", False
@@ -63,8 +67,9 @@ def leave_out(
     An MLP sees the positions that its mask keeps. Every position's key and value may be read by later
     ones, so an attention of which anything is kept leaves out only its dropped positions' output
     projection; one of which nothing is kept is not computed. For models that `check_can_leave_out`
-    allows; equal to the model but where an M is within rounding of 1/2.
+    allows, which is asked; equal to the model but where an M is within rounding of 1/2.
     """
+    check_can_leave_out(model)
     tape = Tape()
     x = model.token_embedding(tokens)
     if model.position_embedding is not None:
