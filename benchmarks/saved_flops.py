@@ -3,26 +3,29 @@
     python -m benchmarks.saved_flops --run runs/saved_flops_nano/*/seed1*    # trained: time and loss
     python -m benchmarks.saved_flops --scale published                       # masks by hand: time alone
 
-A run of learned_token stands beside the run of its seed and weight decay among the given that has no
-dropout and the same shape: that one dense, this one without its dropped rows. Times are of forward
-passes in evaluation, in turns; with the head, whose logits of every position are part of evaluation,
-and without. Without runs a model of `--scale` is drawn at random and its masks are made by hand.
+A run of learned_token stands beside the one among the given that has its setting and no dropout: that
+one dense, this one without its dropped rows. Times are of forward passes in evaluation, in turns; with
+the head, whose logits of every position are part of evaluation, and without. "Masks applied" computes
+all rows and, as every evaluation, the masks' statistics. Without runs a model of `--scale` is drawn at
+random and its masks are made by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contender import Spec, compose_config
 from benchmarks.measure import machine, markdown
@@ -30,7 +33,9 @@ from cli.arguments import positive
 from common.errors import UserError
 from model.gpt import GPT
 from model.leaving_out import check_can_leave_out, known_masks, leave_out
+from ops import native
 from ops.head import token_losses
+from tracking.provenance import code_facts
 from training.device import Machine, choose_machine
 from training.state import build_model
 
@@ -53,16 +58,14 @@ def main() -> None:
     parser.add_argument("--windows", type=positive, default=32, help="in a timed pass")
     parser.add_argument("--rounds", type=positive, default=21, help="timed passes of each")
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine("cpu"), "windows": options.windows}
-    if options.run:
-        report |= trained(options.run, options.windows, options.rounds)
-        name = report["table_name"]
-    else:
-        report |= by_hand(options.scale, options.windows, options.rounds)
-        name = options.scale
-    print(report["table"])
+    settings = {"windows": options.windows, "rounds": options.rounds}
+    report = (
+        by_hand(options.scale, **settings) if options.scale else trained(options.run, **settings)
+    )
+    print(table(report["rows"]))
+    report = {"machine": machine("cpu"), "commit": code_facts()["commit"], **settings} | report
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"saved_flops-{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    (RESULTS / f"saved_flops-{report['name']}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ def dense(model: GPT, tokens: Tensor) -> Tensor:
 @torch.no_grad()
 def speed_ups(
     reference: Forward, others: Mapping[str, Forward], rounds: int, on: Machine
-) -> dict[str, float]:
-    """How many times as fast as the reference each is: the median over rounds of passes in turns."""
+) -> dict[str, list[float]]:
+    """How many times as fast as the reference each is, by passes in turns: quartiles over rounds."""
     ratios: dict[str, list[float]] = {name: [] for name in others}
     with on.autocast():
         for passes in (reference, *others.values()):
@@ -98,7 +101,7 @@ def speed_ups(
             base = _seconds(reference)
             for name, other in others.items():
                 ratios[name].append(base / _seconds(other))
-    return {name: statistics.median(found) for name, found in ratios.items()}
+    return {name: np.percentile(found, (25, 50, 75)).tolist() for name, found in ratios.items()}
 
 
 def _seconds(function: Callable[[], None]) -> float:
@@ -108,33 +111,44 @@ def _seconds(function: Callable[[], None]) -> float:
 
 
 def trained(directories: Sequence[str], windows: int, rounds: int) -> dict[str, Any]:
-    """Loss and speed of each run with token masks, beside its run without dropout.
+    """Loss, arithmetic and speed of each run beside the dense one of its setting.
 
+    Dense is the largest model without dropout of the same setting: all but dropout and model.
     ValueError where a run is no finished one, has no such partner, or has masks that cannot be left
     out.
     """
     from tracking.load import load_run
 
-    runs = [load_run(directory, "last", "cpu") for directory in directories]
-    dense_ones = {_key(run): run for run in runs if run.cfg.dropout.name == "none"}
-    rows = []
-    for run in runs:
-        if run.cfg.dropout.name == "none":
-            continue
-        if _key(run) not in dense_ones:
+    by_setting: dict[str, list[LoadedRun]] = defaultdict(list)
+    for directory in directories:
+        run = load_run(directory, "last", "cpu")
+        if run.checkpoint.step < run.cfg.steps:
             raise UserError(
-                f"{run.directory}: no run without dropout of its shape, seed {run.cfg.seed} and weight "
-                f"decay {run.cfg.optimizer.weight_decay} was given: name that one too"
+                f"{run.directory} stands at step {run.checkpoint.step} of {run.cfg.steps}: finish it "
+                "first"
             )
-        rows.append(_beside(run, dense_ones[_key(run)], windows, rounds))
+        by_setting[_setting(run)].append(run)
+    rows = []
+    for runs in by_setting.values():
+        dense_ones = [run for run in runs if run.cfg.dropout.name == "none"]
+        if not dense_ones:
+            one = runs[0]
+            raise UserError(
+                f"{one.directory}: no run without dropout, but else of its setting (seed "
+                f"{one.cfg.seed}, weight decay {one.cfg.optimizer.weight_decay}), was given: name that "
+                "one too"
+            )
+        reference = max(dense_ones, key=lambda run: run.model.n_parameters())
+        rows += [_beside(run, reference, windows, rounds) for run in runs if run is not reference]
     if not rows:
-        raise UserError("no run with token masks was given: name some of dropout=learned_token")
-    return {"table_name": runs[0].cfg.table_name, "rows": rows, "table": _table(rows)}
+        raise UserError("nothing to set beside none: name runs of dropout=learned_token too")
+    on = run.machine
+    return {"name": run.cfg.table_name or "runs", "dtype": on.dtype_name, "rows": rows}
 
 
-def _key(run: LoadedRun) -> tuple[Any, ...]:
-    cfg = run.cfg
-    return cfg.seed, cfg.optimizer.weight_decay, str(cfg.model), str(cfg.data)
+def _setting(run: LoadedRun) -> str:
+    aside = ("dropout", "model", "row_name", "tracker")
+    return str({key: value for key, value in run.cfg.items() if key not in aside})
 
 
 def _beside(run: LoadedRun, other: LoadedRun, windows: int, rounds: int) -> dict[str, Any]:
@@ -144,16 +158,14 @@ def _beside(run: LoadedRun, other: LoadedRun, windows: int, rounds: int) -> dict
     batches = run.batches["val"]
     tokens, targets = batches.gather(batches.disjoint_starts(windows))
     loss, loss_dense = (run_windows(one, "val", "closing")[0].mean().item() for one in (run, other))
-    kept = work_kept(run.model, tokens, run.machine)
-    speed = _both_ways(other.model, run.model, tokens, targets, rounds, run.machine)
     return {
         "row": run.cfg.row_name,
         "seed": run.cfg.seed,
         "val_loss": loss,
-        "val_loss_without_rows": loss_of_left_out(run),
+        "val_loss_left_out": loss_of_left_out(run),
         "minus_none": loss - loss_dense,
-        "work_kept": kept,
-        **speed,
+        "products": products(run.model, leave_out, tokens) / products(other.model, dense, tokens),
+        **_both_ways(other.model, run.model, tokens, targets, rounds, run.machine),
     }
 
 
@@ -165,9 +177,9 @@ def _both_ways(
     rounds: int,
     on: Machine,
     left_out: Callable[[GPT, Tensor], Tensor] = leave_out,
-) -> dict[str, float]:
+) -> dict[str, list[float]]:
     """Speed of the masked model beside the dense one, dense itself and without its dropped rows."""
-    speed: dict[str, float] = {}
+    speed: dict[str, list[float]] = {}
     for name, asked in (("blocks", None), ("with_head", targets)):
         contenders = {
             f"{name}_masks_applied": Forward(masked, dense, tokens, asked),
@@ -191,15 +203,11 @@ def loss_of_left_out(run: LoadedRun) -> float:
 
 
 @torch.no_grad()
-def work_kept(model: GPT, tokens: Tensor, on: Machine) -> float:
-    """The share of the branches' work whose rows are kept, an attention's counting half."""
-    with on.autocast():
-        masks = model(tokens, return_masks=True).masks
-    work = {key: 0.5 if key.endswith("attention") else 1.0 for key in masks}
-    kept = sum(
-        work[key] * out.mask.mean().item() for key, out in masks.items() if out.mask is not None
-    )
-    return kept / sum(work.values())
+def products(model: GPT, hidden: Callable[[GPT, Tensor], Tensor], tokens: Tensor) -> int:
+    """Floating-point operations of all matrix products of a pass without the head, counted."""
+    with native.without_kernels(), FlopCounterMode(display=False) as counter:
+        hidden(model, tokens)
+    return counter.get_total_flops()
 
 
 def by_hand(scale: str, windows: int, rounds: int) -> dict[str, Any]:
@@ -211,13 +219,20 @@ def by_hand(scale: str, windows: int, rounds: int) -> dict[str, Any]:
     )
     cfg = base.cfg
     tokens, targets = torch.randint(cfg.vocab_size, (2, windows, cfg.block_size)).unbind(0)
-    rows = []
+    dense_products, rows = products(base, dense, tokens), []
     for what, masks_of in PATTERNS.items():
         for share in SHARES:
-            left_out = with_masks(masks_of(masked, share, tokens.shape))
-            speed = _both_ways(base, masked, tokens, targets, rounds, on, left_out)
-            rows.append({"row": what, "work_kept_of_these": share, **speed})
-    return {"rows": rows, "table": _table(rows)}
+            masks = masks_of(masked, share, tokens.shape)
+            left_out = with_masks(masks)
+            rows.append(
+                {
+                    "row": what,
+                    "kept": torch.stack(list(masks.values())).float().mean().item(),
+                    "products": products(masked, left_out, tokens) / dense_products,
+                    **_both_ways(base, masked, tokens, targets, rounds, on, left_out),
+                }
+            )
+    return {"name": scale, "dtype": on.dtype_name, "rows": rows}
 
 
 def _some_tokens(slot: str, model: GPT, share: float, shape: torch.Size) -> Masks:
@@ -257,10 +272,10 @@ def with_masks(masks: Masks) -> Callable[[GPT, Tensor], Tensor]:
 HEADER = {
     "row": "row",
     "seed": "seed",
-    "work_kept": "work kept",
-    "work_kept_of_these": "of these kept",
+    "kept": "rows of these kept",
     "val_loss": "val",
     "minus_none": "minus none",
+    "products": "products",
     "blocks_masks_applied": "blocks, masks applied",
     "blocks_left_out": "blocks, left out",
     "with_head_masks_applied": "with head, masks applied",
@@ -268,25 +283,34 @@ HEADER = {
 }
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What was measured, a line each; with losses, whether it meets the bar."""
     columns = [key for key in HEADER if key in rows[0]]
+    header = [HEADER[key] for key in columns]
     lines = [[_cell(key, row[key]) for key in columns] for row in rows]
-    said = "times as fast as none's dense pass, medians in turns"
-    return markdown([HEADER[key] for key in columns], lines) + f"\n{said}"
+    said = (
+        "products: matrix products computed, of none's; times as fast as none's dense pass, medians"
+    )
+    if "minus_none" in columns:
+        header.append("bar")
+        for line, row in zip(lines, rows, strict=True):
+            met = row["with_head_left_out"][1] >= BAR_SPEED and row["minus_none"] <= BAR_LOSS
+            line.append("met" if met else "-")
+        said += f"; bar: {BAR_SPEED} times with the head, at no more than {BAR_LOSS} nats"
+    return f"{markdown(header, lines)}\n{said}"
 
 
 def _cell(key: str, value: Any) -> str:
-    if key in ("row", "seed"):
-        return str(value)
-    if "kept" in key:
-        return f"{value:.0%}"
-    return (
-        f"{value:+.3f}"
-        if key == "minus_none"
-        else f"{value:.3f}"
-        if key == "val_loss"
-        else f"{value:.2f}"
-    )
+    match key:
+        case "row" | "seed":
+            return str(value)
+        case "kept" | "products":
+            return f"{value:.0%}"
+        case "val_loss":
+            return f"{value:.3f}"
+        case "minus_none":
+            return f"{value:+.3f}"
+    return f"{value[1]:.2f}"
 
 
 if __name__ == "__main__":

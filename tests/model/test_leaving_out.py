@@ -49,6 +49,23 @@ def shut(model: GPT, slot: str, layer: int, by: float) -> None:
     torch.nn.init.constant_(dropout.shift, by)
 
 
+def test_under_autocast_too() -> None:
+    model = build()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        whole, part = model(TOKENS).hidden, leave_out(model, TOKENS)
+    assert part.dtype == whole.dtype
+    torch.testing.assert_close(part, whole)
+
+
+def test_with_an_adapter_where_the_masks_are_read() -> None:
+    model = build()
+    for block in model.blocks:
+        read = block.residual_mlp.dropout.read
+        block.residual_mlp.dropout.read = torch.nn.Sequential(read, torch.nn.Identity())
+    with torch.no_grad():
+        torch.testing.assert_close(leave_out(model, TOKENS), model(TOKENS).hidden)
+
+
 @pytest.mark.parametrize("mlp", [None, GatedMLP])
 @pytest.mark.parametrize("shape", [{}, MODERN])
 def test_gives_the_hidden_states_of_the_whole_model(shape, mlp) -> None:
@@ -98,6 +115,29 @@ def test_what_is_dropped_is_not_computed() -> None:
     shut(model, "residual_attention", 2, by=torch.pi)
     attention = 2 * n * (4 * width**2 + 2 * 6 * width)
     assert without_mlp - flops(lambda: leave_out(model, TOKENS)) == attention
+
+
+def test_of_some_tokens_only_their_rows_are_computed() -> None:
+    model, masks = build(), {}
+    keys = [f"block{i}/{s}" for i in range(3) for s in ("residual_attention", "residual_mlp")]
+
+    def masks_of(model: GPT, source: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {key: masks.get(key, torch.ones_like(TOKENS, dtype=torch.bool)) for key in keys}
+
+    everything = flops(lambda: leave_out(model, TOKENS, masks_of))
+    masks["block1/residual_mlp"] = TOKENS < 4
+    dropped, width = int((TOKENS >= 4).sum()), 8
+    some = flops(lambda: leave_out(model, TOKENS, masks_of))
+    assert everything - some == 2 * dropped * 8 * width**2
+    masks["block2/residual_attention"] = TOKENS < 4
+    assert some - flops(lambda: leave_out(model, TOKENS, masks_of)) == 2 * dropped * width**2
+
+
+def test_a_model_in_training_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"training mode: rows are left out in evaluation, model.eval"
+    ):
+        leave_out(build().train(), TOKENS)
 
 
 @pytest.mark.parametrize(
