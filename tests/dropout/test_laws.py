@@ -177,7 +177,7 @@ def test_gradient_flows_through_the_kept_alone(
     # A learned mask depends on the input too; cut that off, and it is a mask like the others.
     options = {"detach": "input"} if kind in ("learned", "learned_fourier") else {}
     hidden, module = hidden_at(slot).requires_grad_(), build(kind, slot, **options)
-    if kind == "learned_token":
+    if kind == "learned_token":  # there by not reading it
         nn.init.zeros_(module.read.weight)
         nn.init.constant_(module.shift, 1.5)
     out = call(module, hidden)
