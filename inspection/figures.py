@@ -110,7 +110,7 @@ def draw_gradients(seen: UnitGradients) -> Figure:
     ax.bar(unit[~dropped], norm[~dropped], color=INK, width=0.8, label="kept in some sample")
     ax.bar(unit[dropped], norm[dropped], color="white", edgecolor=ACCENT, hatch="////", width=0.8,
            label="dropped in all")  # fmt: skip
-    height = norm.max().item()
+    height = norm.max().item() or 1.0  # all zero where every sample drops all units
     ax.plot(unit[dropped], np.full_like(norm[dropped], -0.045 * height), "^", color=ACCENT,
             markersize=4.5, clip_on=False)  # fmt: skip
     ax.set(xlim=(-1, len(norm)), ylim=(-0.09 * height, 1.05 * height))

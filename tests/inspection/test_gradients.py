@@ -5,6 +5,7 @@ from torch import nn
 
 from dropout.base import Site
 from dropout.standard import StandardDropout
+from inspection.figures import draw_gradients
 from inspection.gradients import UnitGradients, unit_gradients, updates
 
 KEY = "block1/mlp_output"
@@ -59,6 +60,14 @@ def test_modules_without_a_trained_linear_layer_are_left_out(standard, windows):
     assert unit_gradients(standard, "embedding/embedding", windows, windows) is None
     standard.requires_grad_(False)
     assert unit_gradients(standard, KEY, windows, windows) is None
+
+
+def test_a_layer_whose_units_are_all_dropped_can_be_drawn(recwarn):
+    nothing = torch.zeros(4, 3)
+    seen = UnitGradients("layer", torch.zeros(5, 4), torch.randn(4, 3), nothing, nothing, nothing)
+    (ax,) = draw_gradients(seen).axes
+    assert ax.get_ylim()[0] < 0 < ax.get_ylim()[1]
+    assert not recwarn.list
 
 
 def test_weight_decay_and_momentum_move_what_has_no_gradient():
