@@ -102,29 +102,34 @@ def points(tables: Mapping[str, Table]) -> list[Point]:
     """
     kinds, found = kinds_of(tables), dict[tuple[str, str], Point]()
     for name, table in tables.items():
-        by_setting = defaultdict[str, dict[str, RowRuns]](dict)
-        for runs in table.rows.values():
-            if runs.finished:
-                kind = kinds.get(_canonical(_config(runs)["dropout"], ()))
-                if kind is not None:
-                    by_setting[_setting(runs)].setdefault(kind, runs)
-        for setting, own in by_setting.items():
+        for setting, own in _by_setting(table, kinds).items():
             none = own.pop("none", None)
-            for kind, runs in own.items() if none is not None else ():
-                point = _point(name, kind, runs, none)
-                before = found.get((setting, kind))
+            if none is None:
+                continue
+            for kind, runs in own.items():
+                point, before = _point(name, kind, runs, none), found.get((setting, kind))
                 if point and (before is None or _weight(before) < _weight(point)):
                     found[setting, kind] = point
     order = list(KINDS)
     return sorted(found.values(), key=lambda p: (order.index(p.kind), p.gap))
 
 
+def _by_setting(table: Table, kinds: Mapping[str, str]) -> dict[str, dict[str, RowRuns]]:
+    """The table's rows that are of a kind, by setting and kind."""
+    found = defaultdict[str, dict[str, RowRuns]](dict)
+    for runs in table.rows.values():
+        if runs.finished:
+            kind = kinds.get(_canonical(_config(runs)["dropout"], ()))
+            if kind is not None:
+                found[_setting(runs)].setdefault(kind, runs)
+    return found
+
+
 def _weight(point: Point) -> tuple[int, int]:
     return point.n, len(point.gains)
 
 
-def _point(table: str, kind: str, runs: RowRuns, none: RowRuns | None) -> Point | None:
-    assert none is not None
+def _point(table: str, kind: str, runs: RowRuns, none: RowRuns) -> Point | None:
     gains = {
         outcome: difference
         for outcome in OUTCOMES
