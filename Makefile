@@ -1,9 +1,8 @@
 # make demo | train | test | test-extras | check | compare | soak | mutation | bench; ARGS adds to a command line: make train ARGS="dropout=none"
 
 PYTHON ?= python3
-SCALE ?= nano
-# The table that compare and table make: published, adapters, rivals.
-TABLE ?= published
+# The table that compare and table make, one of `python -m experiments.table --list`.
+TABLE ?= published_nano
 # Processes at a time, of the tests and of compare; each computes on its share of the cores.
 WORKERS ?= 2
 
@@ -23,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 help:
 	@echo 'make demo     three small runs, one picture, one sentence: a few minutes on two cores'
 	@echo 'make train    train the default: scale=nano dropout=learned'
-	@echo 'make compare  every row of a table (TABLE=published SCALE=nano) beside the committed runs; goes on where it stopped'
+	@echo 'make compare  every row of a table (TABLE=published_nano) beside the committed runs; goes on where it stopped'
 	@echo 'make table    the committed table again, from its records'
 	@echo 'make test     the tests; make soak: the long ones; make test-extras: those of the optional packages'
 	@echo 'make check    format, lint, types, the import contract and the tests'
@@ -46,11 +45,11 @@ train: venv
 	$(BIN)/python train.py $(ARGS)
 
 compare: venv
-	$(BIN)/python train.py table=$(TABLE) scale=$(SCALE) hydra.launcher.workers=$(WORKERS) $(ARGS)
-	$(BIN)/python -m experiments.compare $(TABLE)_$(SCALE)
+	$(BIN)/python -m experiments.rerun $(TABLE) hydra.launcher.workers=$(WORKERS) $(ARGS)
+	$(BIN)/python -m experiments.compare $(TABLE)
 
 table: venv
-	$(BIN)/python -m experiments.table $(TABLE)_$(SCALE)
+	$(BIN)/python -m experiments.table $(TABLE)
 
 test: venv
 	$(PYTEST) $(ARGS)

@@ -1,6 +1,7 @@
 """What a table is: its rows, comparisons, published figures and order, from `<table>.yaml`."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import product
@@ -205,6 +206,12 @@ def _with_names(spec: Table, path: Path) -> Table:
 
 
 def _check(spec: Table, path: Path) -> None:
+    try:
+        shlex.split(spec.command)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: command={spec.command!r} must be a command line: {error}"
+        ) from error
     names = [row.name for row in spec.rows]
     if not names or len(set(names)) < len(names):
         raise UserError(f"{path}: rows={names} must be some, and each once")
