@@ -1,5 +1,6 @@
 """The head of a table's page: what was run, on what, by which code."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,7 @@ def _details(table: Table, finished: list[Finished], command: str) -> str:
         ["threads", _values(finished, "device.threads")],
         *_kernels(finished),
         ["python, torch", f"{_version(finished, 'python')}, {_version(finished, 'torch')}"],
+        *_taken(finished),
         ["rows also differ in", _other_settings(table)],
     ]
     if table.strangers:
@@ -85,6 +87,13 @@ def _kernels(finished: list[Finished]) -> list[list[str]]:
     if not any(record.device.kind == "cpu" for record in finished):
         return []
     return [["compiled kernels", _values(finished, "device.compiled_kernels", _yes)]]
+
+
+def _taken(finished: list[Finished]) -> list[list[str]]:
+    """How many runs are those of another table, where any is."""
+    origins = Counter(record.taken_from.split("/")[0] for record in finished if record.taken_from)
+    said = [f"{n} from {plain(table)}" for table, n in origins.items()]
+    return [["runs of other tables, of the very same rows", ", ".join(said)]] if said else []
 
 
 def _windows(finished: list[Finished]) -> str:

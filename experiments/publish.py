@@ -21,6 +21,7 @@ from experiments.formats import loss
 from experiments.mixing import check_comparable
 from experiments.records import Finished, Record, find_records, read_record, read_records
 from experiments.spec import RESULTS, RUNS, TableSpec, load_spec, table_names
+from experiments.taken import same_result, taken
 
 # Overrides that change no number of a row, or that say which row, seed and base it is.
 FREE = frozenset(
@@ -44,10 +45,11 @@ class Refused:
 
 
 def publish(
-    spec: TableSpec, runs: Path, target: Path, replace: bool = False
+    spec: TableSpec, runs: Path, target: Path, replace: bool = False, also: Sequence[str] = ()
 ) -> tuple[list[Path], list[Refused]]:
     """Write the records of the table's own runs under `target`; the paths, and what was refused.
 
+    Seeds that its rows lack are taken from the committed records of the tables `also`.
     Nothing is written where the table could then not be made, because its records would not mix.
     """
     found, refused = _own_runs(spec, runs)
@@ -61,6 +63,9 @@ def publish(
             accepted.append((record, old))
         else:
             refused.append(Refused(record.name, why))
+    for record in taken(spec.name, there, also):
+        there[record.row, record.seed] = record
+        accepted.append((record, None))
     check_comparable([there[key] for key in sorted(there)], spec.scale)
     written = []
     for record, old in accepted:
@@ -154,19 +159,12 @@ def _is_own(override: str, command: Sequence[str]) -> bool:
 def _why_not_replace(old: Record | None, new: Finished) -> str | None:
     if not isinstance(old, Finished):
         return None
-    if not _equal_weights(old, new):
+    if not same_result(old, new):
         sides = f"{_losses(old)} there, {_losses(new)} here"
         return f"its result differs from the published one ({sides}): --replace takes it"
     if (new.finished or "") < (old.finished or ""):
         return f"it is older ({new.finished}) than the published one ({old.finished}): --replace"
     return None
-
-
-def _equal_weights(old: Finished, new: Finished) -> bool:
-    """Whether both ended with the same weights, as far as the losses of all windows can tell."""
-    return old.run_hash == new.run_hash and all(
-        old.metric(name) == new.metric(name) for name in ("train", "val", "best_val", "best_step")
-    )
 
 
 def _losses(record: Finished) -> str:
@@ -185,7 +183,7 @@ def without_places(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_later_parts(new: Finished, old: Record | None) -> Mapping[str, Any]:
     """The new record; with what was measured later of the old one, where its weights are the same."""
-    if not isinstance(old, Finished) or not _equal_weights(old, new):
+    if not isinstance(old, Finished) or not same_result(old, new):
         return new.content
     known, there = new.content, old.content
     kept = {p: there[p] for p in LATER if known.get(p) is None and there.get(p) is not None}
@@ -204,6 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument(
         "--replace", action="store_true", help="take what differs, and what is older"
     )
+    options.add_argument(
+        "--also", metavar="TABLE", nargs="+", default=[],
+        help="take the seeds that a row lacks from these, where they have the very same row",
+    )  # fmt: skip
     arguments = options.parse_args(argv)
 
     def make() -> int:
@@ -213,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.runs or RUNS / spec.name,
             arguments.out or RESULTS / "runs" / spec.name,
             arguments.replace,
+            arguments.also,
         )
         for path in written:
             print(path)

@@ -247,6 +247,7 @@ class Finished(Record):
     ensemble: Ensemble | None = None
     masks: Masks | None = None
     finished: str | None = None
+    taken_from: str | None = None  # the other table's record that this one is
 
     def metric(self, name: str) -> float | None:
         """A number of the table by its name in METRICS; None where the run has none."""
