@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import yaml
@@ -19,7 +20,12 @@ NAMES = ("row", "table", "row_name", "table_name")
 def check_row(config_name: str, overrides: Sequence[str]) -> None:
     """Raise UserError where `overrides` change what the row among them sets, under its name."""
     given = parse(overrides)
-    rows = [override.value() for override in given if override.key_or_group == "row"]
+    rows, tables = (
+        [override.value() for override in given if override.key_or_group == group]
+        for group in ("row", "table")
+    )
+    if rows and tables and isinstance(rows[-1], str) and isinstance(tables[-1], str):
+        check_table(config_name, rows[-1], tables[-1])
     others = [override for override in given if override.key_or_group not in NAMES]
     if not rows or not isinstance(rows[-1], str) or not others:
         return
@@ -42,6 +48,20 @@ def check_row(config_name: str, overrides: Sequence[str]) -> None:
                     f"{override.input_line}: the row {rows[-1]} has {said}, and a row is its "
                     "definition. Give the run names of its own: row_name=... table_name=..."
                 )
+
+
+@cache
+def check_table(config_name: str, row: str, table: str) -> None:
+    """Raise UserError where the table's file, which is read after the row's, changes what that sets."""
+    own = compose(config_name, [f"row={row}"], return_hydra_config=True)
+    theirs = compose(config_name, [f"row={row}", f"table={table}"], return_hydra_config=True)
+    for key in _settings(f"row/{row}", own.hydra.runtime.choices):
+        said, found = (_plain(OmegaConf.select(cfg, key)) for cfg in (own, theirs))
+        if said != found:
+            raise UserError(
+                f"table={table}: its file sets {key}, which the row {row} sets too, and a row is its "
+                f"definition. Leave {key} out of configs/table/{table}.yaml"
+            )
 
 
 def as_swept(arguments: Sequence[str]) -> list[str]:
@@ -114,6 +134,10 @@ def _touched(override: Override, settings: Iterable[str]) -> Iterator[str]:
         yield key
     elif not is_choice(override):  # a group's choice comes before the row, whose values hold
         yield from sorted(setting for setting in settings if setting.startswith(f"{key}."))
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
 
 def _value(cfg: DictConfig, override: Override, key: str) -> Any:

@@ -67,6 +67,7 @@ def publish(
         there[record.row, record.seed] = record
         accepted.append((record, None))
     check_comparable([there[key] for key in sorted(there)], spec.scale)
+    _check_rows_differ([r for r in there.values() if isinstance(r, Finished)])
     written = []
     for record, old in accepted:
         path = target / record.row / f"seed{record.seed}.json"
@@ -76,6 +77,18 @@ def publish(
             write_atomically(path, to_json(content, indent=1) + "\n")
         written.append(path)
     return written, refused
+
+
+def _check_rows_differ(records: Sequence[Finished]) -> None:
+    """Refuse two rows of one and the same run: something undid what was to tell them apart."""
+    first: dict[str, Finished] = {}
+    for record in records:
+        twin = first.setdefault(record.run_hash, record)
+        if twin.row != record.row:
+            raise UserError(
+                f"{twin.name} and {record.name} are one run under two rows' names, of equal "
+                "configuration: see what undoes the difference in configs/, and run one again"
+            )
 
 
 def _own_runs(spec: TableSpec, runs: Path) -> tuple[list[Finished], list[Refused]]:

@@ -106,8 +106,11 @@ def test_every_row_of_adapters_composes_under_its_name(row: str) -> None:
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.startswith(OF_PRESETS)])
 def test_every_row_of_a_preset_composes_under_its_name(row: str) -> None:
-    cfg = composed(f"row={row}")
-    assert cfg.row_name.startswith(row.partition("/")[2])
+    table, _, name = row.partition("/")
+    cfg = composed(f"row={row}", *[f"table={table}"] * (table in names("table")))
+    assert cfg.row_name.startswith(name)
+    if table != "placement" and "masked_inputs" not in name:  # these fill slots of none's
+        assert name.startswith(cfg.dropout.name)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.startswith(OF_PRESETS)])

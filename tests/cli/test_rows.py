@@ -1,12 +1,14 @@
 """A row is its definition, and a run's default name says what it is."""
 
+import shutil
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from cli.config import register_schema
 from cli.naming import as_name, row_name
-from cli.rows import as_swept, as_typed, check_row
+from cli.rows import as_swept, as_typed, check_row, check_table
 from cli.spelling import CONFIGS
 
 
@@ -43,6 +45,37 @@ def test_what_a_row_sets_is_not_overridden_under_its_name(hydra, overrides, told
     assert told in str(error.value)
     assert str(error.value).startswith(f"{overrides[-1]}: ")
     check_row("train", [*overrides, "row_name=my_own", "table_name=mine"])
+
+
+def test_what_a_row_sets_is_not_set_by_its_table(tmp_path, monkeypatch):
+    """A table's file is read after the row's, and would make every row of it the same."""
+    configs = tmp_path / "configs"
+    shutil.copytree(CONFIGS, configs)
+    monkeypatch.setattr("cli.rows.CONFIGS", configs)
+    table = configs / "table/published.yaml"
+    text = table.read_text().replace("table_name:", "model: {mlp_ratio: 2.0}\ntable_name:", 1)
+    table.write_text(text)
+    register_schema()
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        check_row("train", ["row=published/learned", "table=published"])
+        with pytest.raises(
+            ValueError, match=r"its file sets model\.mlp_ratio, which the row"
+        ) as error:
+            check_row("train", ["row=published/none_matched", "table=published"])
+        assert "Leave model.mlp_ratio out of configs/table/published.yaml" in str(error.value)
+        text = text.replace(
+            "# @package _global_",
+            "# @package _global_\ndefaults:\n  - override /dropout: standard",
+            1,
+        )
+        table.write_text(text)
+        check_table.cache_clear()
+    with (
+        initialize_config_dir(str(configs), version_base="1.3"),
+        pytest.raises(ValueError, match="its file sets dropout, which the row published/learned"),
+    ):
+        check_row("train", ["row=published/learned", "table=published"])
+    check_table.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,14 @@ def test_anything_else_is_refused_by_name_and_the_rest_is_written(
     assert published(tmp_path).keys() == {"none/seed1.json"}
 
 
+def test_two_rows_that_are_one_run_are_refused(run, publish, tmp_path):
+    run("none", 1, run_hash="a" * 64)
+    run("learned", 1, run_hash="a" * 64)
+    code, error = publish()
+    assert (code, published(tmp_path)) == (2, {})
+    assert "seed1-0123abcd/record.json are one run under two rows' names" in error
+
+
 def test_a_row_that_the_table_has_not_is_refused(run, publish, tmp_path):
     run("shared", 1)
     code, error = publish()

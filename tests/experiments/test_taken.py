@@ -96,9 +96,7 @@ def test_published_they_are_on_the_page(write, small_case, tmp_path, capsys):
 
     page = tmp_path / "page.md"
     assert table([small_case, "--runs", out, "--out", str(page)]) == 0
-    assert (
-        "| runs of other tables, of the very same rows | 1 from rivals_nano" in page.read_text()
-    )
+    assert "| runs of other tables, of the very same rows | 1 from rivals_nano" in page.read_text()
 
 
 def test_a_table_that_there_is_not_is_told(small_case, write, tmp_path, capsys):
