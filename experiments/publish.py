@@ -21,7 +21,7 @@ from experiments.formats import loss
 from experiments.mixing import check_comparable
 from experiments.records import Finished, Record, find_records, read_record, read_records
 from experiments.spec import RESULTS, RUNS, TableSpec, load_spec, table_names
-from experiments.taken import same_result, taken
+from experiments.taken import same_losses, taken
 
 # Overrides that change no number of a row, or that say which row, seed and base it is.
 FREE = frozenset(
@@ -172,12 +172,16 @@ def _is_own(override: str, command: Sequence[str]) -> bool:
 def _why_not_replace(old: Record | None, new: Finished) -> str | None:
     if not isinstance(old, Finished):
         return None
-    if not same_result(old, new):
+    if not _equal_weights(old, new):
         sides = f"{_losses(old)} there, {_losses(new)} here"
         return f"its result differs from the published one ({sides}): --replace takes it"
     if (new.finished or "") < (old.finished or ""):
         return f"it is older ({new.finished}) than the published one ({old.finished}): --replace"
     return None
+
+
+def _equal_weights(old: Finished, new: Finished) -> bool:
+    return old.run_hash == new.run_hash and same_losses(old, new)
 
 
 def _losses(record: Finished) -> str:
@@ -196,7 +200,7 @@ def without_places(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_later_parts(new: Finished, old: Record | None) -> Mapping[str, Any]:
     """The new record; with what was measured later of the old one, where its weights are the same."""
-    if not isinstance(old, Finished) or not same_result(old, new):
+    if not isinstance(old, Finished) or not _equal_weights(old, new):
         return new.content
     known, there = new.content, old.content
     kept = {p: there[p] for p in LATER if known.get(p) is None and there.get(p) is not None}

@@ -40,17 +40,26 @@ def found(tmp_path):
 
 def test_a_row_with_one_equal_seed_has_the_others_too(write, found):
     write("mine", "none", 1)
-    write("mine", "learned", 1, digest=OTHER)
+    write("mine", "learned", 1, val=4.2, digest=OTHER)
     for seed in (1, 2, 3):
         write("rivals_nano", "none_wd0.1", seed, val=3 + 1 / seed)
     write("mine", "none", 1, val=4.0)
-    write("rivals_nano", "standard", 1, digest="c" * 64)
+    write("rivals_nano", "standard", 1, val=4.1, digest="c" * 64)
     new = found()
     assert list(new) == [("none", 2), ("none", 3)]
     record = new["none", 2]
     assert (record.table, record.metric("val")) == ("mine", 3.5)
     assert (record.config["table_name"], record.config["row_name"]) == ("mine", "none")
     assert record.taken_from == "rivals_nano/none_wd0.1/seed2.json"
+
+
+def test_a_row_that_differs_in_names_alone_is_the_same(write, found):
+    """Standard dropout in every place of its preset, chosen place by place."""
+    write("mine", "gpt2_0.1", 1, digest=OTHER)
+    for seed in (1, 2):
+        write("rivals_nano", "standard_0.1", seed)
+    record = found()["gpt2_0.1", 2]
+    assert record.config["dropout"]["name"] == "gpt2_0.1"
 
 
 def test_what_is_there_stays_and_the_first_table_comes_first(write, found):
@@ -82,7 +91,7 @@ def test_a_record_that_was_taken_names_the_run_s_own_table(write, found):
 def test_published_they_are_on_the_page(write, small_case, tmp_path, capsys):
     write("small_case", "none", 1)
     for seed in (1, 2):
-        write("rivals_nano", "none", seed)
+        write("rivals_nano", "none_wd0.1", seed)
     runs, out = str(tmp_path / "small_case"), str(tmp_path / "out")
     options = [small_case, "--runs", runs, "--out", out, "--also", "rivals_nano"]
     assert main(options) == 0
