@@ -20,7 +20,6 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from common.errors import UserError
-from experiments.along import OUTCOMES
 from experiments.command import answer, write_text
 from experiments.figures import STYLE, UNDATED
 from experiments.forest import GREY
@@ -31,6 +30,8 @@ from experiments.runs import RowRuns, Table, load_table
 from experiments.spec import RESULTS, load_spec, table_names
 from experiments.statistics import LEVEL, MIN_SEEDS, PairedDifference, paired_difference
 
+# What is compared: the best checkpoint is the one that early stopping by val would have kept.
+OUTCOMES = {"val": "last weights", "best_val": "stopped early", "val_ema": "averaged weights"}
 PAGE, FIGURE = RESULTS / "answer.md", RESULTS / "figures" / "answer.svg"
 # Each kind as one row of one table has it, to the last setting of its slots; the first is none.
 KINDS = {
@@ -56,7 +57,7 @@ ASIDE = (
 
 @dataclass(frozen=True)
 class Point:
-    """What a kind gains over none in one setting; `gains` by outcome, `val` and `val_ema`."""
+    """What a kind gains over none in one setting; `gains` by outcome, a metric of OUTCOMES."""
 
     table: str
     row: RowRuns
@@ -149,9 +150,9 @@ def resolved(found: Sequence[Point]) -> list[Point]:
 
 
 def picture(found: Sequence[Point], published: Unseen | None) -> Figure:
-    """Gain by gap, for the last and for the averaged weights; hollow, what was published."""
+    """Gain by gap, a panel for each outcome; hollow, what was published."""
     figure, panels = plt.subplots(
-        1, len(OUTCOMES), sharex=True, sharey=True, squeeze=False, figsize=(8.2, 4.4),
+        1, len(OUTCOMES), sharex=True, squeeze=False, figsize=(10.4, 4.4),
         layout="constrained",
     )  # fmt: skip
     tables = list(dict.fromkeys(point.table for point in found))
@@ -208,7 +209,8 @@ def page(found: Sequence[Point], published: Unseen | None) -> str:
         f"Measured from {min(gaps):.2f} to {max(gaps):.2f}, in {len(sure)} pairs of rows that differ "
         f"in their dropout alone, of at least {MIN_SEEDS} seeds; elsewhere, and at other sizes than "
         "the tables' named below, **unmeasured**. A gain is over none at the *same* weight decay: what "
-        "is best at its own is in the tables. Learned rows have some 20% more parameters than none's.",
+        "is best at its own is in the tables. Stopped early is the checkpoint of the lowest val loss, on "
+        "both sides. Learned rows have some 20% more parameters than none's.",
         "![Gain by gap](figures/answer.svg)",
     ]
     if published:

@@ -31,7 +31,7 @@ def test_a_point_is_the_paired_difference_at_the_gap_of_none(found) -> None:
 def test_one_setting_is_one_point_and_the_table_with_averaged_weights_has_it(found) -> None:
     same = [p for p in found if p.kind == "learned" and p.gap == pytest.approx(2.14, abs=0.01)]
     assert [p.table for p in same] == ["controls_nano"]  # not published_nano, of the same runs
-    assert set(same[0].gains) == {"val", "val_ema"}
+    assert set(same[0].gains) == {"val", "best_val", "val_ema"}
 
 
 def test_what_differs_in_more_than_its_dropout_is_no_pair(found) -> None:
