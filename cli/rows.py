@@ -18,19 +18,19 @@ NAMES = ("row", "table", "row_name", "table_name")
 
 
 def check_row(config_name: str, overrides: Sequence[str]) -> None:
-    """Raise UserError where `overrides` change what the row among them sets, under its name."""
+    """Raise UserError where `overrides`, or the table's file, change what the row among them sets."""
     given = parse(overrides)
-    rows, tables = (
-        [override.value() for override in given if override.key_or_group == group]
-        for group in ("row", "table")
-    )
-    if rows and tables and isinstance(rows[-1], str) and isinstance(tables[-1], str):
-        check_table(config_name, rows[-1], tables[-1])
+    chosen = {override.key_or_group: override.value() for override in given}
+    row, table = chosen.get("row"), chosen.get("table")
+    if not isinstance(row, str):
+        return
+    if isinstance(table, str):
+        check_table(config_name, row, table)
     others = [override for override in given if override.key_or_group not in NAMES]
-    if not rows or not isinstance(rows[-1], str) or not others:
+    if not others:
         return
     cfg = compose(config_name, list(overrides), return_hydra_config=True)
-    settings = set(_settings(f"row/{rows[-1]}", cfg.hydra.runtime.choices))
+    settings = set(_settings(f"row/{row}", cfg.hydra.runtime.choices))
     changing = [override for override in others if any(_touched(override, settings))]
     if not changing:
         return
@@ -45,7 +45,7 @@ def check_row(config_name: str, overrides: Sequence[str]) -> None:
             if theirs != ours:
                 said = f"{key}={theirs}" if theirs is not None else f"no {key}"
                 raise UserError(
-                    f"{override.input_line}: the row {rows[-1]} has {said}, and a row is its "
+                    f"{override.input_line}: the row {row} has {said}, and a row is its "
                     "definition. Give the run names of its own: row_name=... table_name=..."
                 )
 

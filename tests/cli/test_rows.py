@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from cli.config import register_schema
 from cli.naming import as_name, row_name
-from cli.rows import as_swept, as_typed, check_row, check_table
+from cli.rows import as_swept, as_typed, check_row
 from cli.spelling import CONFIGS
 
 
@@ -52,30 +52,22 @@ def test_what_a_row_sets_is_not_set_by_its_table(tmp_path, monkeypatch):
     configs = tmp_path / "configs"
     shutil.copytree(CONFIGS, configs)
     monkeypatch.setattr("cli.rows.CONFIGS", configs)
-    table = configs / "table/published.yaml"
-    text = table.read_text().replace("table_name:", "model: {mlp_ratio: 2.0}\ntable_name:", 1)
-    table.write_text(text)
+    text = (configs / "table/published.yaml").read_text()
+    for name, changed in (
+        ("sets_a_value", text.replace("table_name:", "model: {mlp_ratio: 2.0}\ntable_name:", 1)),
+        ("chooses", f"# @package _global_\ndefaults:\n  - override /dropout: standard\n\n{text}"),
+    ):
+        (configs / f"table/{name}.yaml").write_text(changed)
     register_schema()
     with initialize_config_dir(str(configs), version_base="1.3"):
         check_row("train", ["row=published/learned", "table=published"])
+        check_row("train", ["row=published/learned", "table=sets_a_value", "seed=2"])
         with pytest.raises(
-            ValueError, match=r"its file sets model\.mlp_ratio, which the row"
-        ) as error:
-            check_row("train", ["row=published/none_matched", "table=published"])
-        assert "Leave model.mlp_ratio out of configs/table/published.yaml" in str(error.value)
-        text = text.replace(
-            "# @package _global_",
-            "# @package _global_\ndefaults:\n  - override /dropout: standard",
-            1,
-        )
-        table.write_text(text)
-        check_table.cache_clear()
-    with (
-        initialize_config_dir(str(configs), version_base="1.3"),
-        pytest.raises(ValueError, match="its file sets dropout, which the row published/learned"),
-    ):
-        check_row("train", ["row=published/learned", "table=published"])
-    check_table.cache_clear()
+            ValueError, match=r"sets model\.mlp_ratio, which the row .*/none_matched"
+        ):
+            check_row("train", ["row=published/none_matched", "table=sets_a_value"])
+        with pytest.raises(ValueError, match=r"Leave dropout out of configs/table/chooses\.yaml"):
+            check_row("train", ["row=published/learned", "table=chooses"])
 
 
 @pytest.mark.parametrize(
