@@ -209,8 +209,8 @@ def page(found: Sequence[Point], published: Unseen | None) -> str:
         f"Measured from {min(gaps):.2f} to {max(gaps):.2f}, in {len(sure)} pairs of rows that differ "
         f"in their dropout alone, of at least {MIN_SEEDS} seeds; elsewhere, and at other sizes than "
         "the tables' named below, **unmeasured**. A gain is over none at the *same* weight decay: what "
-        "is best at its own is in the tables. Stopped early is the checkpoint of the lowest val loss, on "
-        "both sides. Learned rows have some 20% more parameters than none's.",
+        "is best at its own is in the tables. Stopped early is the checkpoint of the lowest val loss, "
+        "on both sides. Learned rows have some 20% more parameters than none's.",
         "![Gain by gap](figures/answer.svg)",
     ]
     if published:

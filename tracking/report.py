@@ -33,6 +33,13 @@ def announce(state: TrainState, facts: Mapping[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if _is_unpenalised(cfg):
+        console.print(
+            "note: learned masks without a penalty, since dropout.penalty_weight is not set: "
+            "+dropout.penalty_weight.max=0.1 sets it",
+            highlight=False,
+            soft_wrap=True,
+        )
     if not _is_text_of_scale(cfg):
         console.print(
             f"warning: scale={cfg.scale} is meant for data={cfg.scale_text}, and this trains on "
@@ -40,6 +47,12 @@ def announce(state: TrainState, facts: Mapping[str, Any]) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _is_unpenalised(cfg: DictConfig) -> bool:
+    """Whether a learned kind stands in a preset that says nothing of penalties."""
+    slots = [slot for slot in cfg.dropout.values() if isinstance(slot, DictConfig)]
+    return "penalty_weight" not in cfg.dropout and any("penalty" in slot for slot in slots)
 
 
 def _is_text_of_scale(cfg: DictConfig) -> bool:

@@ -61,3 +61,27 @@ def test_another_text_than_the_scales_is_warned_of(options, warned, capsys) -> N
     data = {"train_tokens": 1000, "source": cfg.data.source}
     announce(SimpleNamespace(cfg=cfg), {**FACTS, "data": data})  # type: ignore[arg-type]
     assert ("warning: scale=" in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("dropout=learned",), False),
+        (("dropout=learned", "dropout.penalty_weight.max=0"), False),
+        (("dropout=standard",), False),
+        (("dropout=standard", "dropout/slot@dropout.mlp_output=learned"), True),
+        (
+            (
+                "dropout=standard",
+                "dropout/slot@dropout.mlp_output=learned",
+                "+dropout.penalty_weight.max=0.1",
+            ),
+            False,
+        ),
+    ],
+)
+def test_a_learned_mask_that_nothing_penalises_is_told_of(options, told, capsys) -> None:
+    cfg = composed(*options)
+    data = {"train_tokens": 1000, "source": "sample"}
+    announce(SimpleNamespace(cfg=cfg), {**FACTS, "data": data})  # type: ignore[arg-type]
+    assert ("note: learned masks without a penalty" in capsys.readouterr().err) == told
