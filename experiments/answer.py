@@ -34,7 +34,7 @@ from experiments.statistics import LEVEL, MIN_SEEDS, PairedDifference, paired_di
 OUTCOMES = {"val": "last weights", "best_val": "stopped early", "val_ema": "averaged weights"}
 PAGE, FIGURE = RESULTS / "answer.md", RESULTS / "figures" / "answer.svg"
 # Each kind as one row of one table has it, to the last setting of its slots; the first is none.
-KINDS = {
+MAIN = {
     "none": ("published_nano", "none"),
     "standard 0.1": ("rivals_nano", "standard_0.1_wd0.1"),
     "standard 0.2": ("published_nano", "standard_0.2"),
@@ -43,7 +43,25 @@ KINDS = {
     "drop path 0.1": ("rivals_nano", "drop_path_0.1_wd0.1"),
     "learned": ("published_nano", "learned"),
 }
-COLORS = ("#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000")
+FAMILY = {
+    f"{kind} {rate}": ("family_nano", f"{kind.replace(' ', '_')}_{rate}_wd0.1")
+    for kind in (
+        "standard", "locked", "token", "head", "layer group", "drop path", "classic", "alpha",
+        "feature alpha",
+    )
+    for rate in (0.05, 0.1, 0.2, 0.3)
+}  # fmt: skip
+KINDS = {
+    **MAIN,
+    **{kind: row for kind, row in FAMILY.items() if kind not in MAIN},
+    "learned Fourier": ("family_nano", "learned_fourier_wd0.1"),
+    "learned everywhere": ("family_nano", "learned_everywhere_wd0.1"),
+}
+# Those that the figure shows: of the others one table alone has a word to say.
+COLORS = {
+    "standard 0.1": "#0072B2", "standard 0.2": "#56B4E9", "standard 0.3": "#009E73",
+    "standard 0.4": "#CC79A7", "drop path 0.1": "#E69F00", "learned": "#000000",
+}  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 # Gaps, in nats, that the page tells apart: between them lies nothing that was measured.
 EDGES = (0.0, 0.7, 1.3, 2.0, 3.0)
@@ -150,16 +168,14 @@ def resolved(found: Sequence[Point]) -> list[Point]:
 
 
 def picture(found: Sequence[Point], published: Unseen | None) -> Figure:
-    """Gain by gap, a panel for each outcome; hollow, what was published."""
+    """Gain by gap of the kinds in COLORS, a panel for each outcome; hollow, what was published."""
+    found = [point for point in found if point.kind in COLORS]
     figure, panels = plt.subplots(
         1, len(OUTCOMES), sharex=True, squeeze=False, figsize=(10.4, 4.4),
         layout="constrained",
     )  # fmt: skip
     tables = list(dict.fromkeys(point.table for point in found))
-    looks = {
-        kind: Look(color, "o")
-        for kind, color in zip([k for k in KINDS if k != "none"], COLORS, strict=True)
-    }
+    looks = {kind: Look(color, "o") for kind, color in COLORS.items()}
     for outcome, axes in zip(OUTCOMES, panels[0], strict=True):
         axes.axhline(0, color=GREY, lw=0.8)
         for kind, look in looks.items():
@@ -200,7 +216,9 @@ def picture(found: Sequence[Point], published: Unseen | None) -> Figure:
 
 def page(found: Sequence[Point], published: Unseen | None) -> str:
     """By range of the gap what each kind gained, and all points."""
-    sure, few = resolved(found), [point for point in found if point.n < MIN_SEEDS]
+    sure = resolved(found)
+    kinds = {point.kind for point in sure}
+    few = [point for point in found if point.n < MIN_SEEDS and point.kind in kinds]
     gaps = [point.gap for point in sure]
     parts = [
         "# What dropout gains, by how far a model overfits without it",
@@ -247,7 +265,8 @@ def _told(point: Point) -> Iterable[str]:
 def _by_range(found: Sequence[Point], outcome: str) -> str:
     header = ["kind", *(_range(found, i) for i in range(len(EDGES)))]
     rows = []
-    for kind in KINDS:
+    measured = {point.kind for point in found}
+    for kind in (kind for kind in KINDS if kind in measured):
         cells = []
         for i in range(len(EDGES)):
             gains = [
@@ -256,8 +275,7 @@ def _by_range(found: Sequence[Point], outcome: str) -> str:
                 if point.kind == kind and outcome in point.gains and _place(point.gap) == i
             ]
             cells.append(_span(gains))
-        if kind != "none":
-            rows.append([kind, *cells])
+        rows.append([kind, *cells])
     said = (
         "Lowest and highest mean difference from none, and of how many settings; below zero, the "
         "dropout gains."
