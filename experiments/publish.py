@@ -19,7 +19,14 @@ from common.files import explained, to_json, write_atomically
 from experiments.command import answer
 from experiments.formats import loss
 from experiments.mixing import check_comparable
-from experiments.records import Finished, Record, find_records, read_record, read_records
+from experiments.records import (
+    Finished,
+    Record,
+    find_records,
+    read_record,
+    read_records,
+    with_later,
+)
 from experiments.spec import RESULTS, RUNS, TableSpec, load_spec, table_names
 from experiments.taken import same_losses, taken
 
@@ -32,7 +39,6 @@ FREE_GROUPS = ("tracker", "hydra")
 TABLES = RESULTS.parent / "configs" / "table"
 # Keys that hold paths: of no meaning elsewhere, and nobody else's business.
 PATHS = frozenset({"runs_dir", "init_from", "data.cache_dir", "data.paths"})
-LATER = ("test", "ensemble", "masks")  # parts that `evaluate.py --record` adds
 PLACES = frozenset({"data.paths"})  # a path on one machine: the text is held by its hash
 
 
@@ -202,9 +208,7 @@ def _with_later_parts(new: Finished, old: Record | None) -> Mapping[str, Any]:
     """The new record; with what was measured later of the old one, where its weights are the same."""
     if not isinstance(old, Finished) or not _equal_weights(old, new):
         return new.content
-    known, there = new.content, old.content
-    kept = {p: there[p] for p in LATER if known.get(p) is None and there.get(p) is not None}
-    return {**known, **kept}
+    return with_later(new.content, old.content)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

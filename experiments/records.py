@@ -46,6 +46,9 @@ METRICS = {
 }
 
 
+LATER = ("test", "ensemble", "masks")  # parts that `evaluate.py --record` adds
+
+
 class Code(Part):
     """The commit, and each project file that the run used with a hash of what it computes.
 
@@ -259,6 +262,12 @@ class Finished(Record):
     def get(self, path: str) -> Any:
         """An entry by its dotted path, `data.tokenizer.sha256`."""
         return attrgetter(path)(self)
+
+
+def with_later(content: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's content, with what was measured later and the other one, of the same run, has."""
+    missing = [p for p in LATER if content.get(p) is None and other.get(p) is not None]
+    return {**content, **{part: other[part] for part in missing}}
 
 
 def find_records(folder: Path) -> Iterator[tuple[Path, Path]]:

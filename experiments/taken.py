@@ -6,7 +6,7 @@ from typing import Any
 from common.door import build
 from common.errors import UserError
 from experiments.formats import loss
-from experiments.records import Finished, Record, read_records
+from experiments.records import Finished, Record, read_records, with_later
 from experiments.spec import RESULTS, load_spec
 
 RECORDS = RESULTS / "runs"
@@ -24,8 +24,9 @@ def taken(
 ) -> list[Finished]:
     """The seeds that rows of `there` lack and the committed records of `others` have.
 
-    A row is the same where a seed that both have ended in the same losses, to the last digit; whether
-    its settings are, too, is asked of all seeds of a row. Raises UserError where two runs of one
+    And those that both have, where something was measured later of the other table's alone. A row is
+    the same where a seed that both have ended in the same losses, to the last digit; whether its
+    settings are, too, is asked of all seeds of a row. Raises UserError where two runs of one
     configuration ended otherwise.
     """
     ours = [record for record in there.values() if isinstance(record, Finished)]
@@ -37,8 +38,15 @@ def taken(
         same = dict(_same_rows(ours, theirs, other))
         for record in theirs:
             own = same.get(record.row)
-            if own and (own.row, record.seed) not in there:
-                found.setdefault((own.row, record.seed), _renamed(record, table, own, other))
+            if own is None:
+                continue
+            key = own.row, record.seed
+            if key not in there:
+                found.setdefault(key, _renamed(record, table, own, other))
+            elif isinstance(twin := there[key], Finished) and same_losses(twin, record):
+                content = with_later(twin.content, record.content)
+                if content != twin.content:
+                    found.setdefault(key, _built(content, twin))
     return [found[key] for key in sorted(found)]
 
 
@@ -69,6 +77,10 @@ def _renamed(record: Finished, table: str, own: Finished, other: str) -> Finishe
         "config": {**record.config, **names},
         "taken_from": record.content.get("taken_from") or f"{other}/{record.name}",
     }
-    name = f"{own.row}/seed{record.seed}.json"
+    return _built(content, record)
+
+
+def _built(content: dict[str, Any], record: Finished) -> Finished:
+    name = f"{content['row']}/seed{content['seed']}.json"
     said = {**content, "name": name, "path": record.path, "content": content}
     return build(Finished, said, record.path)

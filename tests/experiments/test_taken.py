@@ -53,6 +53,16 @@ def test_a_row_with_one_equal_seed_has_the_others_too(write, found):
     assert record.taken_from == "rivals_nano/none_wd0.1/seed2.json"
 
 
+def test_what_was_measured_later_of_the_same_run_is_taken_too(write, found):
+    test = {"final": {"test/loss_nats": 3.9}}
+    write("mine", "none", 1, test=None)
+    write("rivals_nano", "none_wd0.1", 1, test=test)
+    write("rivals_nano", "none_wd0.1", 2, test=test)
+    new = found()
+    assert [record.metric("test") for record in new.values()] == [3.9, 3.9]
+    assert new["none", 1].taken_from is None
+
+
 def test_a_row_that_differs_in_names_alone_is_the_same(write, found):
     """Standard dropout in every place of its preset, chosen place by place."""
     write("mine", "gpt2_0.1", 1, digest=OTHER)
