@@ -25,6 +25,7 @@ from experiments.records import (
     find_records,
     read_record,
     read_records,
+    rebuilt,
     with_later,
 )
 from experiments.spec import RESULTS, RUNS, TableSpec, load_spec, table_names
@@ -55,32 +56,30 @@ def publish(
 ) -> tuple[list[Path], list[Refused]]:
     """Write the records of the table's own runs under `target`; the paths, and what was refused.
 
-    Seeds that its rows lack are taken from the committed records of the tables `also`.
+    The tables `also` give what they have of the very same rows: seeds, and what was measured later.
     Nothing is written where the table could then not be made, because its records would not mix.
     """
-    found, refused = _own_runs(spec, runs)
+    found, refused = _own_runs(spec, runs, may_be_none=bool(also))
     there = {(record.row, record.seed): record for record in read_records(target)}
-    accepted = []
+    accepted = {}
     for record in found:
         old = there.get((record.row, record.seed))
         why = None if replace else _why_not_replace(old, record)
         if why is None:
-            there[record.row, record.seed] = record
-            accepted.append((record, old))
+            accepted[record.row, record.seed] = _with_later_parts(record, old)
         else:
             refused.append(Refused(record.name, why))
-    for record in taken(spec.name, there, also):
-        there[record.row, record.seed] = record
-        accepted.append((record, None))
+    for table in also:
+        accepted |= taken(spec.name, {**there, **accepted}, table)
+    there |= accepted
     check_comparable([there[key] for key in sorted(there)], spec.scale)
     _check_rows_differ([r for r in there.values() if isinstance(r, Finished)])
     written = []
-    for record, old in accepted:
-        path = target / record.row / f"seed{record.seed}.json"
+    for (row, seed), record in sorted(accepted.items()):
+        path = target / row / f"seed{seed}.json"
         with explained(path, "--out DIR"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = without_places(_with_later_parts(record, old))
-            write_atomically(path, to_json(content, indent=1) + "\n")
+            write_atomically(path, to_json(without_places(record.content), indent=1) + "\n")
         written.append(path)
     return written, refused
 
@@ -97,10 +96,12 @@ def _check_rows_differ(records: Sequence[Finished]) -> None:
             )
 
 
-def _own_runs(spec: TableSpec, runs: Path) -> tuple[list[Finished], list[Refused]]:
+def _own_runs(
+    spec: TableSpec, runs: Path, may_be_none: bool
+) -> tuple[list[Finished], list[Refused]]:
     """The runs that may be published, one of each row and seed, and the others."""
     places = list(find_records(runs))
-    if not places:
+    if not places and not may_be_none:
         raise UserError(
             f"runs={runs} holds no record: make them with `{spec.command}`, or say with --runs "
             "where they are"
@@ -178,6 +179,9 @@ def _is_own(override: str, command: Sequence[str]) -> bool:
 def _why_not_replace(old: Record | None, new: Finished) -> str | None:
     if not isinstance(old, Finished):
         return None
+    if old.run_hash != new.run_hash:
+        hashes = f"{old.run_hash[:8]} there, {new.run_hash[:8]} here"
+        return f"its settings or data are not those of the published one ({hashes}): --replace takes it"
     if not _equal_weights(old, new):
         sides = f"{_losses(old)} there, {_losses(new)} here"
         return f"its result differs from the published one ({sides}): --replace takes it"
@@ -204,11 +208,11 @@ def without_places(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "config": config, "overrides": overrides}
 
 
-def _with_later_parts(new: Finished, old: Record | None) -> Mapping[str, Any]:
+def _with_later_parts(new: Finished, old: Record | None) -> Finished:
     """The new record; with what was measured later of the old one, where its weights are the same."""
     if not isinstance(old, Finished) or not _equal_weights(old, new):
-        return new.content
-    return with_later(new.content, old.content)
+        return new
+    return rebuilt(new, with_later(new.content, old.content))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -225,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options.add_argument(
         "--also", metavar="TABLE", nargs="+", default=[],
-        help="take the seeds that a row lacks from these, where they have the very same row",
+        help="take what these have of the very same rows: seeds, and what was measured later",
     )  # fmt: skip
     arguments = options.parse_args(argv)
 

@@ -270,6 +270,12 @@ def with_later(content: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
     return {**content, **{part: other[part] for part in missing}}
 
 
+def rebuilt(record: Finished, content: Mapping[str, Any], name: str | None = None) -> Finished:
+    """The record with another content."""
+    said = {"name": name or record.name, "path": record.path, "content": dict(content)}
+    return build(Finished, {**content, **said}, record.path)
+
+
 def find_records(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Each record's path under `folder`, and its place there, `<row>/seed<k>...`."""
     for path in sorted([*folder.glob("*/seed*.json"), *folder.glob("*/seed*/record.json")]):
