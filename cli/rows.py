@@ -24,7 +24,7 @@ def check_row(config_name: str, overrides: Sequence[str]) -> None:
     row, table = chosen.get("row"), chosen.get("table")
     if not isinstance(row, str):
         return
-    if isinstance(table, str):
+    if isinstance(table, str) and "row_name" not in chosen:
         check_table(config_name, row, table)
     others = [override for override in given if override.key_or_group not in NAMES]
     if not others:
@@ -56,10 +56,10 @@ def check_table(config_name: str, row: str, table: str) -> None:
     own = compose(config_name, [f"row={row}"], return_hydra_config=True)
     theirs = compose(config_name, [f"row={row}", f"table={table}"], return_hydra_config=True)
     for key in _settings(f"row/{row}", own.hydra.runtime.choices):
-        said, found = (_plain(OmegaConf.select(cfg, key)) for cfg in (own, theirs))
+        said, found = _chosen_or_set(own, key), _chosen_or_set(theirs, key)
         if said != found:
             raise UserError(
-                f"table={table}: its file sets {key}, which the row {row} sets too, and a row is its "
+                f"table={table}: its file changes {key}, which the row {row} sets, and a row is its "
                 f"definition. Leave {key} out of configs/table/{table}.yaml"
             )
 
@@ -136,8 +136,13 @@ def _touched(override: Override, settings: Iterable[str]) -> Iterator[str]:
         yield from sorted(setting for setting in settings if setting.startswith(f"{key}."))
 
 
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+def _chosen_or_set(cfg: DictConfig, key: str) -> Any:
+    """What is chosen of a group that `_settings` names by its place, or the value of a setting."""
+    for group, choice in cfg.hydra.runtime.choices.items():
+        if group.replace("/", ".") == key:
+            return choice
+    value = OmegaConf.select(cfg, key)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _value(cfg: DictConfig, override: Override, key: str) -> Any:

@@ -52,22 +52,29 @@ def test_what_a_row_sets_is_not_set_by_its_table(tmp_path, monkeypatch):
     configs = tmp_path / "configs"
     shutil.copytree(CONFIGS, configs)
     monkeypatch.setattr("cli.rows.CONFIGS", configs)
-    text = (configs / "table/published.yaml").read_text()
+    text = (configs / "table/family.yaml").read_text()
+    choosing = "# @package _global_\ndefaults:\n  - override"
     for name, changed in (
-        ("sets_a_value", text.replace("table_name:", "model: {mlp_ratio: 2.0}\ntable_name:", 1)),
-        ("chooses", f"# @package _global_\ndefaults:\n  - override /dropout: standard\n\n{text}"),
+        ("value", text.replace("table_name:", "model: {mlp_ratio: 2.0}\ntable_name:", 1)),
+        ("open", text.replace("table_name:", "dropout: {p: 0.4}\ntable_name:", 1)),
+        ("dropout", f"{choosing} /dropout: standard\n\n{text}"),
+        ("shape", f"{choosing} /shape: published_learned\n\n{text}"),
     ):
         (configs / f"table/{name}.yaml").write_text(changed)
     register_schema()
     with initialize_config_dir(str(configs), version_base="1.3"):
-        check_row("train", ["row=published/learned", "table=published"])
-        check_row("train", ["row=published/learned", "table=sets_a_value", "seed=2"])
-        with pytest.raises(
-            ValueError, match=r"sets model\.mlp_ratio, which the row .*/none_matched"
+        check_row("train", ["row=family/locked", "table=family", "dropout.p=0.2"])
+        check_row("train", ["row=family/locked", "table=open"])  # its rate is no part of the row
+        check_row("train", ["row=family/locked", "table=value", "seed=2"])
+        for row, table, key in (
+            ("published/none_matched", "value", "model.mlp_ratio"),
+            ("published/none_matched", "shape", "shape"),
+            ("family/locked", "dropout", "dropout"),
         ):
-            check_row("train", ["row=published/none_matched", "table=sets_a_value"])
-        with pytest.raises(ValueError, match=r"Leave dropout out of configs/table/chooses\.yaml"):
-            check_row("train", ["row=published/learned", "table=chooses"])
+            given = [f"row={row}", f"table={table}"]
+            with pytest.raises(ValueError, match=rf"changes {key}, which the row {row} sets"):
+                check_row("train", given)
+            check_row("train", [*given, "row_name=mine", "table_name=mine"])
 
 
 @pytest.mark.parametrize(
