@@ -3,6 +3,9 @@
 PYTHON ?= python3
 # The table that compare and table make, one of `python -m experiments.table --list`.
 TABLE ?= published_nano
+ifdef SCALE
+$(error a table has its scale in its name: TABLE=published_$(SCALE))
+endif
 # Processes at a time, of the tests and of compare; each computes on its share of the cores.
 WORKERS ?= 2
 

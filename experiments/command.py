@@ -132,9 +132,10 @@ def print_list() -> int:
 
 
 def _done(spec: TableSpec) -> str:
-    """`10 of 82 rows, 10 runs, 0.7 h`, of one process each; by the plain records, to answer at once."""
+    """`10 of 82 rows, 10 runs, 0.7 h`: of one process each, and of no run of another table."""
     rows = [list((RESULTS / "runs" / spec.name / row.name).glob("seed*.json")) for row in spec.rows]
     records = [read_json(path) for row in rows for path in row]
-    times = [r["time_s"] for r in records if isinstance(r.get("time_s"), float)]
-    took = f", {len(times)} runs, {sum(times) / 3600:.1f} h" if times else ""
+    own = [r for r in records if not r.get("taken_from")]
+    hours = sum(r["time_s"] for r in own if isinstance(r.get("time_s"), float)) / 3600
+    took = f", {len(records)} runs, {hours:.1f} h" if records else ""
     return f"{sum(map(bool, rows))} of {len(rows)} rows{took}"

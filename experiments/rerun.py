@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from common.errors import UserError
+from common.errors import INTERRUPTED, UserError
 from experiments.command import answer
+from experiments.publish import swept
 from experiments.spec import RESULTS, TableSpec, load_spec, table_names
 
 TRAIN = RESULTS.parent / "train.py"
@@ -23,40 +24,65 @@ PYTHON = ["python", "train.py"]
 def commands(spec: TableSpec, overrides: Sequence[str]) -> list[list[str]]:
     """The arguments of train.py, a list for each of the table's commands.
 
-    Raises UserError where the table's runs are made by more than train.py.
+    Raises UserError where the table's runs are made by more than train.py, and for an override of what
+    tells its rows apart: all of its rows are meant.
     """
     given = {override.partition("=")[0] for override in overrides}
     found = []
-    for words in map(shlex.split, spec.command.split(" && ")):
+    for words in _split(shlex.split(spec.command)):
         if words[:2] != PYTHON:
             raise UserError(
                 f"table={spec.name!r} is made by more than train.py: run it yourself: {spec.command}"
+            )
+        rows = {word.partition("=")[0] for word in swept(words)} - {"seed"}
+        if named := sorted(given & rows):
+            raise UserError(
+                f"{', '.join(named)}: rerun makes all rows of {spec.name}. For some of them give "
+                f"`{shlex.join(words)}` with it yourself"
             )
         own = [word for word in words[2:] if word.partition("=")[0] not in given]
         found.append([*own, *overrides])
     return found
 
 
+def _split(words: Sequence[str]) -> Iterator[list[str]]:
+    """The commands between `&&`."""
+    command: list[str] = []
+    for word in [*words, "&&"]:
+        if word == "&&":
+            yield command
+            command = []
+        else:
+            command.append(word)
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Run train.py; its exit code. It gets the signals, and what it does on them is waited for."""
+    """Run train.py; its exit code, or INTERRUPTED where it ended well in spite of a signal."""
     process = subprocess.Popen([sys.executable, str(TRAIN), *arguments])
-    with process, _passing_on(process):
+    with process, _signals(process) as received:
         code = process.wait()
-    return 128 - code if code < 0 else code
+    if code < 0:
+        return 128 - code
+    return code or (INTERRUPTED if received else 0)
 
 
 @contextmanager
-def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ctrl-C reaches both of a terminal's processes, a SIGTERM this one alone."""
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
-    }
+def _signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """The signals that came: a terminal sends its own to both, so SIGTERM alone is passed on."""
+    received: list[int] = []
+
+    def note(signum: int, _: object) -> None:
+        received.append(signum)
+        if signum == signal.SIGTERM:
+            process.terminate()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, note) for number in numbers]
     try:
-        yield
+        yield received
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -44,9 +44,14 @@ def test_every_table_names_configs_that_are_there(name):
         assert (Path(rerun.TRAIN).parent / "configs/table" / f"{table}.yaml").is_file()
 
 
-def test_a_table_that_a_search_makes_is_refused_with_its_commands():
+def test_a_table_that_a_search_makes_is_refused_with_its_commands(table):
     with pytest.raises(UserError, match=r"made by more than train.py.*python -m search"):
-        rerun.commands(load_spec("tuned_nano"), [])
+        rerun.commands(load_spec(table("python -m search none && python train.py table=one")), [])
+
+
+def test_what_tells_the_rows_apart_is_refused():
+    with pytest.raises(UserError, match=r"dropout\.p, row: rerun makes all rows of family_nano"):
+        rerun.commands(load_spec("family_nano"), ["row=family/head", "dropout.p=0.1", "seed=2"])
 
 
 def test_what_is_given_takes_the_place_of_the_command_s_own():
@@ -76,13 +81,15 @@ def test_a_command_with_a_quotation_left_open_is_told(table, capsys):
     assert "must be a command line: No closing quotation" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("saved_code", [75, 0])
 @pytest.mark.parametrize("group", [True, False], ids=["Ctrl-C", "SIGTERM"])
-def test_a_run_that_saves_on_a_signal_is_waited_for(table, tmp_path, group):
+def test_a_run_that_saves_on_a_signal_is_waited_for(table, tmp_path, group, saved_code):
     """Of a terminal's Ctrl-C both are told, of a SIGTERM the parent alone."""
     saves = tmp_path / "train.py"
     saves.write_text(
         "import signal, sys, time\n"
-        "def save(*_):\n    time.sleep(0.5); print('saved', flush=True); sys.exit(75)\n"
+        "def save(*_):\n    time.sleep(0.5); print('saved', flush=True); "
+        f"sys.exit({saved_code})\n"
         "signal.signal(signal.SIGINT, save); signal.signal(signal.SIGTERM, save)\n"
         "print('ready', flush=True)\ntime.sleep(60)\n"
     )
