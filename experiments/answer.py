@@ -62,7 +62,7 @@ COLORS = {
     "standard 0.1": "#0072B2", "standard 0.2": "#56B4E9", "standard 0.3": "#009E73",
     "standard 0.4": "#CC79A7", "drop path 0.1": "#E69F00", "learned": "#000000",
 }  # fmt: skip
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+MARKERS = ("o", "s", "^", "D", "v", "p", "X", "<", ">", "*")
 # Gaps, in nats, that the page tells apart: between them lies nothing that was measured.
 EDGES = (0.0, 0.7, 1.3, 2.0, 3.0)
 # What tells no two settings apart: the dropout, names, and what changes no number. Where a run computes
