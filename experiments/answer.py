@@ -228,7 +228,7 @@ def page(found: Sequence[Point], published: Unseen | None) -> str:
         f"in their dropout alone, of at least {MIN_SEEDS} seeds; elsewhere, and at other sizes than "
         "the tables' named below, **unmeasured**. A gain is over none at the *same* weight decay: what "
         "is best at its own is in the tables. Stopped early is the checkpoint of the lowest val loss, "
-        "on both sides; nano's learning rate is constant after its warm-up, so a run of that length "
+        "on both sides; the learning rate is constant after its warm-up here, so a run of that length "
         "would have ended there. Rows of family_nano were chosen by their first seed, which is one of "
         "the four. Learned rows have some 20% more parameters than none's.",
         "![Gain by gap](figures/answer.svg)",

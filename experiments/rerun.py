@@ -5,6 +5,7 @@ stopped goes on. Overrides are added to each command; one for a key that it has 
 """
 
 import argparse
+import os
 import shlex
 import signal
 import subprocess
@@ -58,7 +59,7 @@ def _split(words: Sequence[str]) -> Iterator[list[str]]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run train.py; its exit code, or INTERRUPTED where it ended well in spite of a signal."""
-    process = subprocess.Popen([sys.executable, str(TRAIN), *arguments])
+    process = subprocess.Popen([sys.executable, os.path.relpath(TRAIN), *arguments])
     with process, _signals(process) as received:
         code = process.wait()
     if code < 0:
