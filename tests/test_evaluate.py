@@ -21,31 +21,27 @@ TINY = (
     "data.vocab_size=300", "data.max_bytes=400000", "evaluate.windows=4", "evaluate.final_windows=8",
     "tracker=none",
 )  # fmt: skip
-# As `python train.py`, and at the end the project's files that the process has imported.
+# As `python train.py` for each seed, and at the end the project's files that the process has imported.
 TRAIN = """
 import json, pathlib, runpy, sys
-used = pathlib.Path(sys.argv.pop(1))
-sys.argv[0] = "train.py"
-try:
+used, *arguments = sys.argv[1:]
+for seed in (1, 2, 3):
+    sys.argv = ["train.py", *arguments, f"seed={seed}"]
     runpy.run_path("train.py", run_name="__main__")
-finally:
-    from tracking.provenance import used_files
-    used.write_text(json.dumps(used_files()))
+from tracking.provenance import used_files
+pathlib.Path(used).write_text(json.dumps(used_files()))
 """
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run, as `train.py` leaves it."""
+    """A folder with the finished runs of a row, three seeds, as `train.py` leaves them."""
     folder = tmp_path_factory.mktemp("evaluate")
-    train(folder)
+    command = [sys.executable, "-c", TRAIN, str(folder / "used.json"), *TINY]
+    subprocess.run(
+        [*command, f"runs_dir={folder / 'runs'}"], cwd=ROOT, check=True, capture_output=True
+    )
     return folder
-
-
-def train(folder: Path, *arguments: str) -> None:
-    places = (f"runs_dir={folder / 'runs'}", *arguments)
-    command = [sys.executable, "-c", TRAIN, str(folder / "used.json"), *TINY, *places]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +93,8 @@ def test_the_test_split_is_read_once_and_kept_where_a_table_finds_it(run, monkey
 
 
 @pytest.fixture(scope="module")
-def row(folder: Path, run: Path) -> list[Path]:
+def row(run: Path) -> list[Path]:
     """Three runs of a row, of as many seeds."""
-    train(folder, "seed=2")
-    train(folder, "seed=3")
     return sorted(run.parent.glob("seed*"))
 
 
