@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from common.errors import UserError
 from experiments.command import answer, write_text
-from experiments.figures import STYLE, UNDATED
+from experiments.figures import save
 from experiments.forest import GREY
 from experiments.formats import NOTHING, bounds, markdown, signed
 from experiments.law import Unseen, unseen
@@ -334,11 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         published = unseen("published_published", arguments.runs)
         write_text(arguments.out, page(found, published))
-        with matplotlib.rc_context(STYLE):
-            figure = picture(resolved(found), published)
-            arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(arguments.figure, metadata=UNDATED.get(arguments.figure.suffix[1:], {}))
-            plt.close(figure)
+        save(lambda: picture(resolved(found), published), arguments.figure)
         print(arguments.out, arguments.figure, sep="\n")
         return 0
 

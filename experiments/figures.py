@@ -6,6 +6,7 @@ colour-blind safe colour of its own lightness, and the same records give the sam
 
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,19 +235,25 @@ def draw(
     table: Table, folder: Path, suffix: str = "svg", names: Collection[str] = FIGURES
 ) -> list[Path]:
     """Write the figures that the table's runs allow as `<table>_<figure>.<suffix>`."""
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
-    with matplotlib.rc_context(STYLE):
-        for name in names:
-            figure = FIGURES[name](table)
-            if figure is None:
-                continue
-            path = folder / f"{table.spec.name}_{name}.{suffix}"
-            # A date or a version would change the bytes of an unchanged figure.
-            figure.savefig(path, metadata=UNDATED.get(suffix, {}))
-            plt.close(figure)
+    for name in names:
+        path = folder / f"{table.spec.name}_{name}.{suffix}"
+        if save(partial(FIGURES[name], table), path):
             written.append(path)
     return written
+
+
+def save(make: Callable[[], Figure | None], path: Path) -> bool:
+    """Write a figure in the project's style; False where there is none to draw."""
+    with matplotlib.rc_context(STYLE):
+        figure = make()
+        if figure is None:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A date or a version would change the bytes of an unchanged figure.
+        figure.savefig(path, metadata=UNDATED.get(path.suffix.removeprefix("."), {}))
+        plt.close(figure)
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

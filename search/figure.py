@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import TrialState
 
-from experiments.figures import GREY, STYLE, UNDATED
+from experiments.figures import GREY, save
 from experiments.looks import LOOKS
 from search.study import complete, results
 
@@ -51,7 +51,4 @@ def history(study: optuna.Study) -> Figure:
 def draw(study: optuna.Study, path: Path) -> None:
     """Write the figure as SVG; the same study gives the same bytes."""
     matplotlib.use("agg")
-    with matplotlib.rc_context(STYLE):
-        figure = history(study)
-        figure.savefig(path, metadata=UNDATED["svg"])
-        plt.close(figure)
+    save(lambda: history(study), path)
