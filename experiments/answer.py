@@ -24,11 +24,12 @@ from experiments.command import answer, write_text
 from experiments.figures import save
 from experiments.forest import GREY
 from experiments.formats import NOTHING, bounds, markdown, signed
-from experiments.law import Unseen, unseen
+from experiments.law import Elsewhere, as_published
 from experiments.looks import Look
 from experiments.runs import RowRuns, Table, load_table
 from experiments.spec import RESULTS, load_spec, table_names
 from experiments.statistics import LEVEL, MIN_SEEDS, PairedDifference, paired_difference
+from experiments.surface import size
 
 # What is compared: the best checkpoint is the one that early stopping by val would have kept.
 OUTCOMES = {"val": "last weights", "best_val": "stopped early", "val_ema": "averaged weights"}
@@ -167,31 +168,31 @@ def resolved(found: Sequence[Point]) -> list[Point]:
     return [point for point in found if point.n >= MIN_SEEDS]
 
 
-def picture(found: Sequence[Point], published: Unseen | None) -> Figure:
+def picture(found: Sequence[Point], published: Elsewhere) -> Figure:
     """Gain by gap of the kinds in COLORS, a panel for each outcome; hollow, what was published."""
     found = [point for point in found if point.kind in COLORS]
     figure, panels = plt.subplots(
         1, len(OUTCOMES), sharex=True, squeeze=False, figsize=(10.4, 4.4),
         layout="constrained",
     )  # fmt: skip
-    tables = list(dict.fromkeys(point.table for point in found))
+    groups = list(dict.fromkeys(_group(point.table) for point in found))
     looks = {kind: Look(color, "o") for kind, color in COLORS.items()}
     for outcome, axes in zip(OUTCOMES, panels[0], strict=True):
         axes.axhline(0, color=GREY, lw=0.8)
         for kind, look in looks.items():
             own = [p for p in found if p.kind == kind and outcome in p.gains]
-            means = [p.gains[outcome].interval.mean for p in own]
-            axes.plot([p.gap for p in own], means, color=look.color, lw=0.8, alpha=0.5)
-            for point, mean in zip(own, means, strict=True):
+            for point in own:
                 interval = point.gains[outcome].interval
                 if interval.low is not None and interval.high is not None:
                     bar = [interval.low, interval.high]
                     axes.plot([point.gap] * 2, bar, color=look.color, lw=2.5, alpha=0.6)
-                marker = MARKERS[tables.index(point.table) % len(MARKERS)]
-                axes.plot(point.gap, mean, marker, color=look.color, mec="white", ms=6, zorder=3)
-            gain = published.gains.get(kind.replace(" ", "_")) if published else None
-            if published and gain is not None and outcome == "val":
-                axes.plot(published.gap, gain, "o", mfc="none", mec=look.color, ms=6)
+                axes.plot(
+                    point.gap, interval.mean, MARKERS[groups.index(_group(point.table))],
+                    color=look.color, mec="white", ms=6, zorder=3,
+                )  # fmt: skip
+            gain = published.gains.get(kind.replace(" ", "_"))
+            if gain is not None and outcome == "val":
+                axes.plot(published.at.gap, gain, "o", mfc="none", mec=look.color, ms=6)
         axes.set_title(OUTCOMES[outcome])
         axes.set_xlabel("none's val − train loss at its last step", fontsize=9)
         axes.grid(axis="y", color="#e8e8e8", lw=0.8)
@@ -203,8 +204,8 @@ def picture(found: Sequence[Point], published: Unseen | None) -> Figure:
         if kind in drawn
     ]
     handles += [
-        plt.Line2D([], [], color=GREY, ls="", marker=MARKERS[i % len(MARKERS)], label=name)
-        for i, name in enumerate(tables)
+        plt.Line2D([], [], color=GREY, ls="", marker=marker, label=name)
+        for marker, name in zip(MARKERS, groups, strict=False)
     ]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8,
@@ -214,7 +215,12 @@ def picture(found: Sequence[Point], published: Unseen | None) -> Figure:
     return figure
 
 
-def page(found: Sequence[Point], published: Unseen | None) -> str:
+def _group(table: str) -> str:
+    """Tables of one marker: the surface's cells of one size."""
+    return f"surface, {size(table):g} M" if table.startswith("surface_") else table
+
+
+def page(found: Sequence[Point], published: Elsewhere) -> str:
     """By range of the gap what each kind gained, and all points of kinds with one of three seeds."""
     sure = resolved(found)
     kinds = {point.kind for point in sure}
@@ -233,14 +239,13 @@ def page(found: Sequence[Point], published: Unseen | None) -> str:
         "the four. Learned rows have some 20% more parameters than none's.",
         "![Gain by gap](figures/answer.svg)",
     ]
-    if published:
-        told = ", ".join(
-            f"{row.replace('_', ' ')} {signed(gain)}" for row, gain in published.gains.items()
-        )
-        parts.append(
-            f"Not by the gap alone: the published table, of {published.millions:.1f} M parameters, has "
-            f"a gap of {published.gap:.2f}, and with it {told} (one seed, nothing of ours)."
-        )
+    told = ", ".join(
+        f"{row.replace('_', ' ')} {signed(gain)}" for row, gain in published.gains.items()
+    )
+    parts.append(
+        f"Not by the gap alone: the published table, of {published.at.millions:.1f} M parameters, has "
+        f"a gap of {published.at.gap:.2f}, and with it {told} (one seed, nothing of ours)."
+    )
     for outcome, title in OUTCOMES.items():
         parts.append(f"## By range, {title}\n\n{_by_range(sure, outcome)}")
     header = ["kind", "table", "row", "n", "gap"]
@@ -332,9 +337,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{arguments.runs} has no two rows of a table, three seeds each, that differ in their "
                 "dropout alone: the committed records are in results/runs"
             )
-        published = unseen("published_published", arguments.runs)
-        write_text(arguments.out, page(found, published))
+        published = as_published()
         save(lambda: picture(resolved(found), published), arguments.figure)
+        write_text(arguments.out, page(found, published))
         print(arguments.out, arguments.figure, sep="\n")
         return 0
 

@@ -250,9 +250,11 @@ def save(make: Callable[[], Figure | None], path: Path) -> bool:
         if figure is None:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A date or a version would change the bytes of an unchanged figure.
-        figure.savefig(path, metadata=UNDATED.get(path.suffix.removeprefix("."), {}))
-        plt.close(figure)
+        try:
+            # A date or a version would change the bytes of an unchanged figure.
+            figure.savefig(path, metadata=UNDATED.get(path.suffix.removeprefix("."), {}))
+        finally:
+            plt.close(figure)
     return True
 
 

@@ -1,277 +1,310 @@
 """A law of what dropout gains, and the tests that it can fail: `python -m experiments.law`.
 
-gain is the val loss of a row minus none's; N is millions of parameters; the gap is none's val minus
-its train loss, how far the model overfits without dropout; the excess is none's val loss minus its
-lowest so far. `saved` is what a row takes off, `cost` what its noise takes from the model's capacity,
-and one `k` says how that falls with size. Three forms, written in the log before their fit, are fitted
-on the surface alone; the one with the least error at cells left out is taken; all are set beside
-tables that they have not seen, at none's own gap and excess there.
+`experiments/forms.py` has the forms, which are fitted on the surface alone. The one with the least
+error at cells left out is taken and set beside tables that it was not fitted on. `--predict` keeps
+what it says of `published_small` before that table's rows are looked at, when only none has been run.
 """
 
 import argparse
+import json
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
-import numpy as np
-from scipy import optimize, special
 
 from common.errors import UserError
 from experiments.command import answer, write_text
 from experiments.figures import save
 from experiments.formats import NOTHING, loss, markdown, signed
+from experiments.forms import (
+    FORMS,
+    Errors,
+    Form,
+    Law,
+    errors_at_the_end,
+    errors_near,
+    fit,
+    fitted_without,
+    overall,
+    reach,
+    taken,
+)
 from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec
-from experiments.statistics import LEVEL, paired_difference, root_mean_square
-from experiments.surface import Point, cells, last_points, points_of, surface_figure
+from experiments.statistics import LEVEL
+from experiments.surface import (
+    Point,
+    Setting,
+    cells,
+    last_points,
+    points_of,
+    size,
+    surface_figure,
+)
 
 PAGE, FIGURE = RESULTS / "law.md", RESULTS / "figures" / "surface.svg"
-LARGEST_K = 3.0
-# Tables that the law has not seen, with the names that the surface's rows have there.
-UNSEEN = ("published_small", "published_published")
+PREDICTIONS = RESULTS / "predictions"
+# The surface's rows that the published comparison has too, and their names there.
 ROWS = {
     "standard_0.2_wd0.1": "standard_0.2",
     "standard_0.3_wd0.1": "standard_0.3",
     "standard_0.4_wd0.1": "standard_0.4",
     "learned_wd0.1": "learned",
 }
+UNSEEN = "published_small"
+PUBLISHED_TOKENS = 36e6  # to train on, a tenth of the text held out
 
 
 @dataclass(frozen=True)
-class Form:
-    """gain = cost(row) N^-k - saved(row) x^p, with x the gap or the excess."""
+class Elsewhere:
+    """A table that no form was fitted on: where it is, from none alone, and what its rows gained."""
 
     name: str
-    equation: str
-    of: str
-    largest_p: float = 1.0  # p is fitted from 1 to this
-
-
-FORMS = (
-    Form("line", "cost N^-k - saved gap", of="gap"),
-    Form("bent", "cost N^-k - saved gap^p", of="gap", largest_p=3.0),
-    Form("excess", "cost N^-k - saved excess", of="excess"),
-)
+    at: Setting
+    seeds: int  # of none
+    gains: Mapping[str, float]
+    n: Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Law:
-    """A form with its numbers: `saved` and `cost` by row, and the powers `k` and `p`."""
+class Predicted:
+    """What a form says that a row gains, and half its interval."""
+
+    gain: float
+    half: float | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A form, its law on all cells, and its errors where cells or sizes were left out."""
 
     form: Form
-    k: float
-    p: float
-    saved: Mapping[str, float]
-    cost: Mapping[str, float]
+    law: Law
+    without_cell: Mapping[str, Law]
+    errors: Errors
+    without_size: Errors | None
 
-    def gain(self, row: str, millions: float, x: float) -> float:
-        return self.cost[row] * millions**-self.k - self.saved[row] * x**self.p
+    @classmethod
+    def on(cls, form: Form, points: Sequence[Point]) -> "Fitted":
+        without = fitted_without(form, points)
+        sizes = None
+        if len({size(point.cell) for point in points}) > 2:
+            sizes = errors_at_the_end(fitted_without(form, points, size), points)
+        return cls(form, fit(form, points), without, errors_at_the_end(without, points), sizes)
 
-
-def fit(form: Form, points: Sequence[Point]) -> Law:
-    """The least squares over all points, in which every cell of a row weighs as much as another."""
-    rows = {row: _arrays(form, [p for p in points if p.row == row]) for row in _rows(points)}
-
-    def solved(powers: Sequence[float]) -> tuple[dict[str, np.ndarray], float]:
-        k, p = powers
-        solutions, error = {}, 0.0
-        for row, (millions, x, gains, weights) in rows.items():
-            design = np.stack([millions**-k, -(x**p)], axis=1) * weights[:, None]
-            solutions[row] = np.linalg.lstsq(design, gains * weights)[0]
-            error += float(((design @ solutions[row] - gains * weights) ** 2).sum())
-        return solutions, error
-
-    ps = np.unique(np.linspace(1, form.largest_p, 5))
-    starts = [(k, p) for k in np.linspace(0, LARGEST_K, 13) for p in ps]
-    found = optimize.minimize(
-        lambda powers: solved(powers)[1], min(starts, key=lambda powers: solved(powers)[1]),
-        bounds=[(0.0, LARGEST_K), (1.0, form.largest_p)], method="Nelder-Mead",
-        options={"xatol": 1e-4, "fatol": 1e-10},
-    )  # fmt: skip
-    k, p = (float(power) for power in found.x)
-    solutions = solved((k, p))[0]
-    return Law(
-        form, k, p,
-        saved={row: float(s[1]) for row, s in solutions.items()},
-        cost={row: float(s[0]) for row, s in solutions.items()},
-    )  # fmt: skip
-
-
-def _rows(points: Sequence[Point]) -> list[str]:
-    return list(dict.fromkeys(point.row for point in points))
-
-
-def _arrays(form: Form, own: Sequence[Point]) -> tuple[np.ndarray, ...]:
-    """Of a row's points: sizes, what the form is of, gains, and the roots of their weights."""
-    n = Counter(point.cell for point in own)
-    # A gap below zero, before anything overfits, saves nothing.
-    values = [(p.millions, max(0.0, getattr(p, form.of)), p.gain, n[p.cell] ** -0.5) for p in own]
-    return tuple(np.array(values).T)
-
-
-def left_out_errors(form: Form, points: Sequence[Point]) -> dict[str, dict[str, float]]:
-    """By row and cell, the error at its last epoch of a law that was fitted without that cell."""
-    errors = defaultdict[str, dict[str, float]](dict)
-    last = last_points(points)
-    for cell in sorted({point.cell for point in points}):
-        law = fit(form, [point for point in points if point.cell != cell])
-        for row in law.cost:
-            if point := last.get((cell, row)):
-                x = max(0.0, getattr(point, form.of))
-                errors[row][cell] = point.gain - law.gain(row, point.millions, x)
-    return dict(errors)
-
-
-def overall(errors: Mapping[str, Mapping[str, float]]) -> float:
-    """The root mean square over all rows and cells left out."""
-    return root_mean_square([error for off in errors.values() for error in off.values()])
-
-
-def reach(errors: Mapping[str, float]) -> float | None:
-    """Half the interval of a prediction, from the errors at cells that a fit had not seen."""
-    if len(errors) < 3:
-        return None
-    t = float(special.stdtrit(len(errors) - 1, (1 + LEVEL) / 2))
-    return t * root_mean_square(errors.values())
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """A table that the law has not seen: none's size, gap and excess, and what its rows gained."""
-
-    name: str
-    millions: float
-    gap: float
-    excess: float | None
-    gains: Mapping[str, float]
-
-
-def unseen(name: str, runs: Path) -> Unseen | None:
-    """Our own runs of a table, or the figures that its document has; None without either."""
-    spec = load_spec(name)
-    if (runs / name).is_dir():
-        table = load_table(spec, runs / name)
-        none = table.rows["none"]
-        val, train, best, n = (
-            none.mean(metric) for metric in ("val", "train", "best_val", "parameters")
-        )
-        if val is None or train is None or best is None or n is None:
-            return None
-        baseline = none.values("val")
-        paired = {
-            row: paired_difference(table.rows[row].values("val"), baseline) for row in ROWS.values()
+    def predict(self, points: Sequence[Point], at: Setting) -> dict[str, Predicted]:
+        """By row of the comparison; the interval is of the errors at cells left out, as far gone."""
+        near = errors_near(self.without_cell, points, at)
+        gains = {row: self.law.gain(row, at) for row in ROWS}
+        return {
+            ROWS[row]: Predicted(gain, reach(near.get(row, {}).values()))
+            for row, gain in gains.items()
+            if gain is not None
         }
-        gains = {row: one.interval.mean for row, one in paired.items() if one is not None}
-        return Unseen(name, n / 1e6, val - train, val - best, gains)
-    if name != "published_published":
+
+
+def of_runs(name: str, runs: Path) -> Elsewhere | None:
+    """A table's own runs, at their last evaluation; None where none has no finished run."""
+    if not (runs / name).is_dir():
         return None
+    table = load_table(load_spec(name), runs / name)
+    if not table.rows["none"].finished:
+        return None
+    points = points_of(table, ["none", *ROWS.values()], baseline="none")
+    last = {row: point for (_, row), point in last_points(points).items()}
+    none = last.pop("none")
+    return Elsewhere(
+        name, none.at, none.n,
+        {row: point.gain for row, point in last.items()},
+        {row: point.n for row, point in last.items()},
+    )  # fmt: skip
+
+
+def as_published() -> Elsewhere:
+    """The published figures; none's lowest loss on the way is not among them."""
     later = {
         row.name: figures
-        for row in spec.rows
+        for row in load_spec("published_published").rows
         for figures in row.published
         if figures.version == "later"
     }
-    none_figures = later["none"]
-    val, train, n = none_figures.val, none_figures.train, none_figures.parameters
+    val, train, n = later["none"].val, later["none"].train, later["none"].parameters
     assert val is not None and train is not None and n is not None
     gains = {
         row: figures.val - val for row in ROWS.values() if (figures := later[row]).val is not None
     }
-    title = f"{name}, as the document has it (standard rows with attention dropout on)"
-    return Unseen(title, n / 1e6, val - train, None, gains)
+    at = Setting(n / 1e6, n / PUBLISHED_TOKENS, val - train, None)
+    return Elsewhere("published_published", at, 1, gains, dict.fromkeys(gains, 1))
 
 
-def page(points: Sequence[Point], tables: Sequence[Unseen]) -> str:
+def page(points: Sequence[Point], small: Elsewhere | None, kept: Mapping[str, Any] | None) -> str:
     """The forms, how they fare at cells that they were not fitted on, and their predictions."""
-    laws = [fit(form, points) for form in FORMS]
-    errors = {form.name: left_out_errors(form, points) for form in FORMS}
-    # Of two that are equal to a thousandth, the one that was written down first.
-    taken = min(laws, key=lambda law: round(overall(errors[law.form.name]), 3))
-    names = sorted({point.cell for point in points})
+    fits = {form.name: Fitted.on(form, points) for form in FORMS}
+    choice = taken({name: one.errors for name, one in fits.items()})
+    names = list(dict.fromkeys(point.cell for point in points))
     parts = [
         "# What dropout gains: a law, and where it fails",
-        "Gain is val loss minus that of none at weight decay 0.1, in nats a token; N millions of "
-        "parameters; gap none's val minus train loss; excess none's val loss minus its lowest so far. "
-        "The forms were written in the log before the cells were looked at: *line* before any, the "
-        f"others after the first. Fitted by `python -m experiments.law` on {len(names)} cells of the "
-        f"surface ({', '.join(names)}), every evaluation from epoch 4 on, each cell weighing as much "
-        "as another.",
+        "Gain is val loss minus that of none at weight decay 0.1, in nats a token: below zero, dropout "
+        "helps. N is millions of parameters, embeddings among them; the gap none's val minus its train "
+        "loss; the excess none's val loss minus its lowest so far. Made by `python -m experiments.law` "
+        f"from {len(names)} cells of the surface, every evaluation of theirs from epoch 4 on; the "
+        "points of one cell weigh together as much as another's, though cells of large gains count "
+        "for more in a sum of squares. Rows have two seeds, none, standard 0.2 and learned three; a "
+        "gain is over the seeds that a row shares with none. All sizes have one learning rate, and "
+        "surface_0.9m_123k is nano trained longer.",
         "![Gain by epochs, size and text](figures/surface.svg)",
-        _forms(laws, errors, taken),
-        _taken(taken, errors[taken.form.name]),
-        "## Tables that it has not seen\n\nAt none's own gap or excess there. The interval is "
-        f"{LEVEL:.0%}, by the errors at cells left out, others of whose size were in the fit: beyond "
-        "2.9 M parameters it is likely too narrow; *outside* is where a form fails.",
+        _forms(fits, choice),
+        *(_fit(one, names) for one in fits.values()),
+        "## Where no form was fitted\n\nThe interval is "
+        f"{LEVEL:.0%}, from the errors at cells left out, each where its own gap, or excess, is that "
+        "of the table. That the form was chosen on these cells, and the noise of the outcome, are "
+        "not in it. A verdict has the form that is taken and *line*, which came first.",
     ]
-    parts += [_beside(laws, errors, table) for table in tables]
+    if small is not None:
+        parts.append(_small(fits, points, small, kept))
+    parts.append(_published(fits, choice, points))
     return "\n\n".join(parts) + "\n"
 
 
-def _forms(
-    laws: Sequence[Law], errors: Mapping[str, Mapping[str, Mapping[str, float]]], taken: Law
-) -> str:
-    rows = list(taken.cost)
+def _forms(fits: Mapping[str, Fitted], choice: str) -> str:
     lines = []
-    for law in laws:
-        off = errors[law.form.name]
-        name = f"**{law.form.name}**" if law is taken else law.form.name
-        p = NOTHING if law.form.largest_p == 1 else f"{law.p:.2f}"
-        by_row = [
-            loss(root_mean_square(off[row].values())) if off.get(row) else NOTHING for row in rows
-        ]
-        lines.append([name, law.form.equation, f"{law.k:.2f}", p, loss(overall(off)), *by_row])
+    for one in fits.values():
+        form, law = one.form, one.law
+        ks = sorted(other.k for other in one.without_cell.values())
+        p = NOTHING if form.largest_p == 1 else f"{law.p:.2f}"
+        lines.append([
+            f"**{form.name}**" if form.name == choice else form.name, form.equation, form.written,
+            f"{law.k:.2f} ({ks[0]:.2f} to {ks[-1]:.2f})", p, loss(overall(one.errors)),
+            NOTHING if one.without_size is None else loss(overall(one.without_size)),
+        ])  # fmt: skip
     text = (
-        "Errors at the last epoch of a cell that the fit left out, root mean square over cells; the "
-        f"form of the least over all rows, *{taken.form.name}*, is taken."
+        "Errors at the last epoch of a cell, root mean square over rows and cells, of a fit without "
+        "that cell, and without all cells of its size; k in brackets: over the fits without a cell. "
+        f"Taken is the first form within 0.001 of the least error at cells left out: *{choice}*."
     )
-    header = ["form", "gain", "k", "p", "error, all rows", *(_label(row) for row in rows)]
-    return f"## The forms\n\n{text}\n\n{markdown(header, lines, left=(1,))}"
+    header = [
+        "form", "gain", "written", "k", "p", "error, cell left out", "error, size left out",
+    ]  # fmt: skip
+    return f"## The forms\n\n{text}\n\n{markdown(header, lines, left=(1, 2))}"
 
 
-def _taken(law: Law, errors: Mapping[str, Mapping[str, float]]) -> str:
+def _fit(one: Fitted, names: Sequence[str]) -> str:
     lines = []
-    for row in law.cost:
-        off = errors.get(row, {})
-        worst = max(off, key=lambda cell: abs(off[cell]), default=None)
-        told = [NOTHING] * 2 if worst is None else [worst, signed(off[worst])]
-        lines.append([_label(row), f"{law.saved[row]:.3f}", f"{law.cost[row]:.3f}", *told])
-    header = ["row", "saved", "cost", "worst cell left out", "its error"]
-    return f"## The fit of *{law.form.name}*\n\n{markdown(header, lines, left=(3,))}"
+    for row, off in one.errors.items():
+        by_cell = [signed(off[name]) if name in off else NOTHING for name in names]
+        lines.append(
+            [_label(row), f"{one.law.saved[row]:.3f}", f"{one.law.cost[row]:.3f}", *by_cell]
+        )
+    header = ["row", "saved", "cost", *(name.removeprefix("surface_") for name in names)]
+    text = "By cell: what a row gained at its last epoch minus what the fit without the cell says."
+    return f"### {one.form.name}: {one.form.equation}\n\n{text}\n\n{markdown(header, lines)}"
 
 
 def _label(row: str) -> str:
     return row.removesuffix("_wd0.1").replace("_", " ")
 
 
+def _small(
+    fits: Mapping[str, Fitted],
+    points: Sequence[Point],
+    small: Elsewhere,
+    kept: Mapping[str, Any] | None,
+) -> str:
+    if kept is None:
+        predictions = {name: one.predict(points, small.at) for name, one in fits.items()}
+        text = "No prediction was kept before its rows were run, so none has a verdict."
+        return _beside(small, predictions, (), text)
+    predictions = {
+        name: {row: Predicted(**one) for row, one in rows.items()}
+        for name, rows in kept["predictions"].items()
+    }
+    text = (
+        f"As kept in `predictions/{small.name}.json`, from {len(kept['cells'])} cells and "
+        f"{kept['seeds']} seeds of none, before its other rows were looked at; *{kept['taken']}* was "
+        "taken then."
+    )
+    return _beside(small, predictions, ("line", kept["taken"]), text)
+
+
+def _published(fits: Mapping[str, Fitted], choice: str, points: Sequence[Point]) -> str:
+    published = as_published()
+    predictions = {name: one.predict(points, published.at) for name, one in fits.items()}
+    text = (
+        "As its document has it: one seed, standard rows evaluated with attention dropout on, another "
+        "vocabulary, window and learning rate, half of its parameters embeddings. Its figures were "
+        "known before any form, and standard 0.2 here is one of the three points that *line* was "
+        "guessed from."
+    )
+    return _beside(published, predictions, ("line", choice), text)
+
+
 def _beside(
-    laws: Sequence[Law], errors: Mapping[str, Mapping[str, Mapping[str, float]]], table: Unseen
+    table: Elsewhere,
+    predictions: Mapping[str, Mapping[str, Predicted]],
+    judged: Sequence[str],
+    text: str,
 ) -> str:
     lines = []
-    for ours, theirs in ROWS.items():
-        for law in laws:
-            x = getattr(table, law.form.of)
-            if ours not in law.cost or x is None:
+    for row in ROWS.values():
+        for name, rows in predictions.items():
+            if row not in rows:
                 continue
-            predicted = law.gain(ours, table.millions, x)
-            half = reach(errors[law.form.name].get(ours, {}))
-            outcome = table.gains.get(theirs)
-            verdict = NOTHING
-            if outcome is not None and half is not None:
-                verdict = "inside" if abs(outcome - predicted) <= half else "**outside**"
-            interval = NOTHING if half is None else (
-                f"[{signed(predicted - half)}, {signed(predicted + half)}]"
+            one, outcome = rows[row], table.gains.get(row)
+            interval = NOTHING if one.half is None else (
+                f"[{signed(one.gain - one.half)}, {signed(one.gain + one.half)}]"
             )  # fmt: skip
-            told = "not run" if outcome is None else signed(outcome)
-            lines.append(
-                [_label(theirs), law.form.name, signed(predicted), interval, told, verdict]
-            )
-    header = ["row", "form", "predicted gain", f"{LEVEL:.0%} interval", "outcome", "verdict"]
-    excess = "excess unknown" if table.excess is None else f"excess {table.excess:.3f}"
-    title = f"### {table.name}: {table.millions:.1f} M parameters, gap {table.gap:.3f}, {excess}"
-    return f"{title}\n\n{markdown(header, lines, left=(1, 5))}"
+            verdict = _verdict(one, outcome) if name in judged else NOTHING
+            told = "not run" if outcome is None else f"{signed(outcome)} ({table.n[row]})"
+            lines.append([_label(row), name, signed(one.gain), interval, told, verdict])
+    header = ["row", "form", "predicted", f"{LEVEL:.0%} interval", "outcome (seeds)", "verdict"]
+    at = table.at
+    excess = "excess unknown" if at.excess is None else f"excess {at.excess:.3f}"
+    title = f"### {table.name}: {at.millions:.1f} M parameters, gap {at.gap:.3f}, {excess}"
+    return f"{title}\n\n{text}\n\n{markdown(header, lines, left=(1, 5))}"
+
+
+def _verdict(one: Predicted, outcome: float | None) -> str:
+    if outcome is None or one.half is None:
+        return NOTHING
+    if abs(outcome - one.gain) > one.half:
+        return "**outside**"
+    return "inside" if abs(one.gain) > one.half else "inside, as zero is"
+
+
+def keep(points: Sequence[Point], small: Elsewhere) -> Path:
+    """Write what every form says of a table of which only none was run; never again."""
+    path = PREDICTIONS / f"{small.name}.json"
+    if path.exists():
+        raise UserError(f"{path} is there already: a prediction is made once")
+    if small.gains:
+        raise UserError(
+            f"{small.name} has records of {', '.join(map(_label, small.gains))}: a prediction is made "
+            "before they are looked at, from none alone"
+        )
+    fits = [Fitted.on(form, points) for form in FORMS]
+    content = {
+        "cells": list(dict.fromkeys(point.cell for point in points)),
+        "seeds": small.seeds,
+        "at": asdict(small.at),
+        "taken": taken({one.form.name: one.errors for one in fits}),
+        "predictions": {
+            one.form.name: {
+                row: asdict(predicted) for row, predicted in one.predict(points, small.at).items()
+            }
+            for one in fits
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def kept_prediction(name: str) -> Mapping[str, Any] | None:
+    path = PREDICTIONS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -286,20 +319,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options.add_argument("--out", type=Path, default=PAGE, help="default: results/law.md")
     options.add_argument("--figure", type=Path, default=FIGURE, help=f"default: {FIGURE.name}")
+    options.add_argument(
+        "--predict", action="store_true",
+        help=f"keep what the forms say of {UNSEEN}, of which only none has been run",
+    )  # fmt: skip
     arguments = options.parse_args(argv)
 
     def make() -> int:
         tables = cells(arguments.runs)
-        if len(tables) < 3:
+        points = [point for table in tables for point in points_of(table)]
+        n_cells = len({point.cell for point in points})
+        if n_cells < 3:
             raise UserError(
                 f"the law needs three cells of the surface at least, and {arguments.runs} has "
-                f"{len(tables)}: python train.py table=surface scale=surface_0.9m_123k, and so on"
+                f"{n_cells}: python train.py table=surface scale=surface_0.9m_123k, and so on"
             )
-        points = [point for table in tables for point in points_of(table)]
-        known = [table for name in UNSEEN if (table := unseen(name, arguments.runs)) is not None]
-        text = page(points, known)
-        write_text(arguments.out, text)
+        small = of_runs(UNSEEN, arguments.runs)
+        if arguments.predict:
+            if small is None:
+                raise UserError(
+                    f"{UNSEEN} has no run of none, whose gap a prediction needs: python train.py "
+                    "table=published scale=small row=published/none"
+                )
+            print(keep(points, small))
+        text = page(points, small, kept_prediction(UNSEEN))
         save(lambda: surface_figure(tables, points), arguments.figure)
+        write_text(arguments.out, text)
         print(text)
         print(arguments.out, arguments.figure, sep="\n")
         return 0

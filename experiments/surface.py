@@ -4,7 +4,7 @@ A cell is one size on one amount of text, a table of its own. `experiments.law` 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments.forest import GREY
 from experiments.looks import looks
+from experiments.records import Finished
 from experiments.runs import Table, load_table
 from experiments.spec import load_spec, table_names
 
@@ -25,36 +26,44 @@ ROWS = (
     "standard_0.1_wd0.1", "standard_0.2_wd0.1", "standard_0.3_wd0.1", "standard_0.4_wd0.1",
     "learned_wd0.1",
 )  # fmt: skip
-DASHES: dict[str, Any] = {
-    "standard_0.1_wd0.1": ":", "standard_0.2_wd0.1": "-", "standard_0.3_wd0.1": "--",
-    "standard_0.4_wd0.1": "-.", "learned_wd0.1": "-",
-}  # fmt: skip
+DASHES = dict(zip(ROWS, (":", "-", "--", "-.", "-"), strict=True))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a gain was measured: the size, and how far the model overfits there without dropout.
+
+    `millions` of parameters, `per_token` parameters for each unique token, `gap` none's val minus its
+    train loss, `excess` its val loss minus its lowest so far, None where that is not known.
+    """
+
+    millions: float
+    per_token: float
+    gap: float
+    excess: float | None
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a row gains over none in a cell, at one epoch, in the mean over shared seeds.
-
-    `gap` is none's val minus its train loss there, `excess` its val loss minus its lowest so far.
-    """
+    """What a row gains over none at one epoch of a cell, in the mean over `n` shared seeds."""
 
     cell: str
     row: str
-    millions: float
+    n: int
     epoch: float
-    gap: float
-    excess: float
+    at: Setting
     gain: float
 
 
 def cells(runs: Path) -> list[Table]:
-    """The cells that have committed runs, the smallest model first, then the shortest text."""
+    """The cells that have finished runs of none, the smallest model first, then the shortest text."""
     names = [name for name in table_names() if name.startswith("surface_")]
-    return [
+    tables = [
         load_table(load_spec(name), runs / name)
         for name in sorted(names, key=lambda name: (size(name), tokens(name)))
         if (runs / name).is_dir()
     ]
+    return [table for table in tables if table.rows[BASELINE].finished]
 
 
 def size(cell: str) -> float:
@@ -67,32 +76,48 @@ def tokens(cell: str) -> float:
     return float(cell.split("_")[2].removesuffix("k"))
 
 
-def points_of(table: Table) -> list[Point]:
-    """The points of a cell: every row with a seed that none has too, at every epoch from the first."""
-    baseline = {record.seed: record for record in table.rows[BASELINE].finished}
+def points_of(table: Table, rows: Iterable[str] = ROWS, baseline: str = BASELINE) -> list[Point]:
+    """Each row's points, an evaluation each from FIRST_EPOCH on, over the seeds it shares with none.
+
+    The baseline itself may be one of the rows: it gains nothing. All is read off the curves, whose
+    evaluations are of fewer windows than the closing one.
+    """
+    without = {record.seed: record for record in table.rows[baseline].finished}
     found = []
-    for name, runs in table.rows.items():
-        shared = [(r, baseline[r.seed]) for r in runs.finished if r.seed in baseline]
-        if name not in ROWS or not shared:
-            continue
-        by_step = defaultdict[int, list[tuple[float, float, float, float]]](list)
-        for record, other in shared:
-            theirs = {point.step: point for point in record.curve}
-            lowest = np.inf
-            for none in sorted(other.curve, key=lambda point: point.step):
-                lowest = min(lowest, none.val)
-                epoch = record.metrics.epoch * none.step / record.steps
-                point = theirs.get(none.step)
-                if epoch >= FIRST_EPOCH and point is not None and none.train is not None:
-                    by_step[none.step].append(
-                        (epoch, none.val - none.train, none.val - lowest, point.val - none.val)
-                    )
-        millions = shared[0][1].parameters / 1e6
-        for values in by_step.values():
-            if len(values) == len(shared):
-                epoch, gap, excess, gain = (float(mean) for mean in np.mean(values, axis=0))
-                found.append(Point(table.spec.name, name, millions, epoch, gap, excess, gain))
+    for name in rows:
+        own = table.rows[name].finished if name in table.rows else []
+        shared = [(record, without[record.seed]) for record in own if record.seed in without]
+        by_step = defaultdict[int, list[tuple[float, ...]]](list)
+        for record, none in shared:
+            for step, values in _course(record, none).items():
+                by_step[step].append(values)
+        for one in by_step.values():
+            if len(one) == len(shared):
+                epoch, gap, excess, gain = (float(mean) for mean in np.mean(one, axis=0))
+                n_parameters = shared[0][1].parameters
+                per_token = n_parameters / shared[0][1].data.train_tokens
+                at = Setting(n_parameters / 1e6, per_token, gap, excess)
+                found.append(Point(table.spec.name, name, len(shared), epoch, at, gain))
     return found
+
+
+def _course(record: Finished, none: Finished) -> dict[int, tuple[float, ...]]:
+    """By step: the epoch, none's gap and excess, and the record's val loss minus none's."""
+    own = {point.step: point for point in record.curve}
+    course: dict[int, tuple[float, ...]] = {}
+    lowest = np.inf
+    for point in sorted(none.curve, key=lambda point: point.step):
+        lowest = min(lowest, point.val)
+        epoch = none.metrics.epoch * point.step / none.steps
+        if epoch >= FIRST_EPOCH and point.step in own and point.train is not None:
+            gain = own[point.step].val - point.val
+            course[point.step] = (epoch, point.val - point.train, point.val - lowest, gain)
+    return course
+
+
+def last_points(points: Iterable[Point]) -> Mapping[tuple[str, str], Point]:
+    """By cell and row, the point of the last epoch."""
+    return {(point.cell, point.row): point for point in sorted(points, key=lambda p: p.epoch)}
 
 
 def surface_figure(tables: Sequence[Table], points: Sequence[Point]) -> Figure:
@@ -100,8 +125,8 @@ def surface_figure(tables: Sequence[Table], points: Sequence[Point]) -> Figure:
     sizes = sorted({size(table.spec.name) for table in tables})
     texts = sorted({tokens(table.spec.name) for table in tables})
     figure, grid = plt.subplots(
-        len(sizes), len(texts), squeeze=False, sharex=True, sharey=True, layout="constrained",
-        figsize=(2.5 * len(texts) + 0.6, 2.1 * len(sizes) + 1.0),
+        len(sizes), len(texts), squeeze=False, sharex=True, sharey="row", layout="constrained",
+        figsize=(max(2.4 * len(texts), 6.4) + 0.4, 2.0 * len(sizes) + 1.0),
     )  # fmt: skip
     for axes in grid.flat:
         axes.set_visible(False)
@@ -113,26 +138,23 @@ def surface_figure(tables: Sequence[Table], points: Sequence[Point]) -> Figure:
         axes.axhline(0, color=GREY, lw=1)
         for row in ROWS:
             own = [point for point in points if (point.cell, point.row) == (name, row)]
-            look = looks(table)[table.rows[row].row.family]
             (line,) = axes.plot(
-                [point.epoch for point in own], [point.gain for point in own],
-                ls=DASHES[row], color=look.color, lw=1.4,
+                [point.epoch for point in own], [point.gain for point in own], ls=DASHES[row],
+                color=looks(table)[table.rows[row].row.family].color, lw=1.4,
             )  # fmt: skip
             handles.setdefault(table.rows[row].row.label, line)
-        last = max((p for p in points if p.cell == name), key=lambda p: p.epoch, default=None)
-        gap = "" if last is None else f", gap {last.gap:.2f}"
-        axes.set_title(f"{size(name):g} M, {tokens(name):g} k tokens{gap}", fontsize=8)
+        none = last_points(points_of(table, [BASELINE]))[name, BASELINE]
+        title = f"{size(name):g} M, {tokens(name):g} k tokens, gap {none.at.gap:.2f}"
+        axes.set_title(title, fontsize=8)
         axes.tick_params(labelsize=8, color=GREY)
-    figure.supxlabel("epochs", fontsize=9)
+    for column in range(len(texts)):
+        lowest = [axes for axes in grid[:, column] if axes.get_visible()][-1]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel("epochs", fontsize=9)
     figure.supylabel("val loss minus none's, nats a token", fontsize=9)
     figure.legend(
-        handles.values(), handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8,
-        title="mean over shared seeds; below zero: better; gap: none's val − train at the end",
-        title_fontsize=8,
+        handles.values(), handles, loc="outside lower center", ncols=len(ROWS), frameon=False,
+        fontsize=8, title="mean over shared seeds; below zero: better; gap: none's val − train at the "
+        "end; each size has a scale of its own", title_fontsize=8,
     )  # fmt: skip
     return figure
-
-
-def last_points(points: Sequence[Point]) -> Mapping[tuple[str, str], Point]:
-    """By cell and row, the point of the last epoch."""
-    return {(point.cell, point.row): point for point in sorted(points, key=lambda p: p.epoch)}

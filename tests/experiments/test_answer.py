@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.answer import _span, main, page, points, resolved
+from experiments.law import as_published
 from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec
 
@@ -48,7 +49,7 @@ def test_what_differs_in_more_than_its_dropout_is_no_pair(found) -> None:
 def test_a_pair_of_one_seed_is_shown_apart(found) -> None:
     few = [p for p in found if p not in resolved(found)]
     assert {p.n for p in few} == {1}
-    sure, _, unsure = page(found, None).partition("## Of fewer seeds")
+    sure, _, unsure = page(found, as_published()).partition("## Of fewer seeds")
     assert "standard 0.1, decay 3" in unsure
     assert "standard 0.1, decay 3" not in sure
 
@@ -76,7 +77,7 @@ def test_another_machine_type_or_length_is_another_setting(make_record, tmp_path
 
 
 def test_a_page_says_what_is_unmeasured(found) -> None:
-    text = page(found, None)
+    text = page(found, as_published())
     line = next(line for line in text.splitlines() if line.startswith("| standard 0.4"))
     assert line.count("unmeasured") == 4
     assert "gap below 0.7 " in text

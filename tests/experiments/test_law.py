@@ -1,25 +1,30 @@
 """The law of what dropout gains: it is found where it holds, and fails where it does not."""
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments.law import (
+from common.errors import UserError
+from experiments import law as command
+from experiments.forms import (
     FORMS,
     Form,
     Law,
-    Unseen,
+    errors_at_the_end,
+    errors_near,
     fit,
-    left_out_errors,
-    main,
+    fitted_without,
     overall,
-    page,
     reach,
-    unseen,
+    taken,
 )
+from experiments.law import Elsewhere, as_published, keep, main, of_runs, page
 from experiments.runs import load_table
 from experiments.spec import load_spec
-from experiments.surface import BASELINE, Point, cells, points_of
+from experiments.surface import BASELINE, ROWS, Point, Setting, cells, points_of, size
 
 LINE, BENT, EXCESS = FORMS
 TRUE = Law(
@@ -27,7 +32,12 @@ TRUE = Law(
     saved={"standard_0.2_wd0.1": 0.3, "learned_wd0.1": 0.1},
     cost={"standard_0.2_wd0.1": 0.2, "learned_wd0.1": 0.02},
 )  # fmt: skip
-SIZES = {"a": 0.2, "b": 0.9, "c": 2.9}
+SIZES = (0.2, 0.9, 2.9)
+WRONG = "surface_0.2m_123k"
+
+
+def setting(millions: float, gap: float, excess: float | None = None) -> Setting:
+    return Setting(millions, per_token=millions / 0.1, gap=gap, excess=excess)
 
 
 def points(law: Law = TRUE, wrong: float = 0.0) -> list[Point]:
@@ -36,19 +46,16 @@ def points(law: Law = TRUE, wrong: float = 0.0) -> list[Point]:
     The excess grows from zero when the gap is past 0.7, so that neither of the two is the other.
     """
     found = []
-    for cell, n in SIZES.items():
-        for text, most in (("1", 2.5), ("2", 1.0)):
-            for step in range(1, 11, 1 if text == "1" else 2):
+    for n in SIZES:
+        for text, most in (("41k", 2.5), ("123k", 1.0)):
+            cell = f"surface_{n}m_{text}"
+            for step in range(1, 11, 1 if text == "41k" else 2):
                 gap = most * step / 10
-                excess = max(0.0, gap - 0.7) * (0.5 + n / 10)
-                x = {"gap": gap, "excess": excess}[law.form.of]
-                found += [
-                    Point(
-                        f"{cell}{text}", row, n, step, gap, excess,
-                        law.gain(row, n, x) + wrong * (cell + text == "a2"),
-                    )
-                    for row in law.cost
-                ]  # fmt: skip
+                at = setting(n, gap, max(0.0, gap - 0.7) * (0.5 + n / 10))
+                for row in law.cost:
+                    gain = law.gain(row, at)
+                    assert gain is not None
+                    found.append(Point(cell, row, 2, step, at, gain + wrong * (cell == WRONG)))
     return found
 
 
@@ -60,81 +67,169 @@ def test_the_law_that_made_the_points_is_found(form: Form, p: float) -> None:
     for row in TRUE.cost:
         assert found.saved[row] == pytest.approx(TRUE.saved[row], abs=2e-3)
         assert found.cost[row] == pytest.approx(TRUE.cost[row], abs=2e-3)
-    errors = left_out_errors(form, points(true))
-    assert set(errors) == set(TRUE.cost)
-    assert all(abs(error) < 2e-3 for off in errors.values() for error in off.values())
-    others = [overall(left_out_errors(other, points(true))) for other in FORMS if other != form]
-    assert form == LINE or min(others) > 0.02  # a line is a bent one with p = 1
+    errors = {
+        one.name: errors_at_the_end(fitted_without(one, points(true)), points(true))
+        for one in FORMS
+    }
+    assert set(errors[form.name]) == set(TRUE.cost)
+    assert overall(errors[form.name]) < 2e-3
+    assert taken(errors) == form.name  # and of a line and a bent one with p = 1, the line
+
+
+def test_a_cost_that_grows_with_size_is_found_too() -> None:
+    assert fit(LINE, points(replace(TRUE, k=-0.5))).k == pytest.approx(-0.5, abs=1e-3)
 
 
 def test_a_cell_that_breaks_the_law_shows_where_it_is_left_out() -> None:
-    off = left_out_errors(LINE, points(wrong=0.2))["learned_wd0.1"]
-    assert max(off, key=lambda cell: abs(off[cell])) == "a2"
-    assert off["a2"] > 0.15
+    found = points(wrong=0.2)
+    off = errors_at_the_end(fitted_without(LINE, found), found)["learned_wd0.1"]
+    assert max(off, key=lambda cell: abs(off[cell])) == WRONG
+    assert off[WRONG] > 0.15
+    of_its_size = errors_at_the_end(fitted_without(LINE, found, size), found)["learned_wd0.1"]
+    assert of_its_size.keys() == off.keys()
+    assert of_its_size[WRONG] != off[WRONG]
+
+
+def test_an_error_is_taken_where_a_cell_is_as_far_gone() -> None:
+    """And a cell that never gets there says nothing of it."""
+    found = [replace(p, gain=p.gain + 0.1 * (p.at.gap > 1.2)) for p in points()]
+    laws = dict.fromkeys({p.cell for p in found}, TRUE)
+    at_the_end = errors_near(laws, found, setting(9, 2.5))["learned_wd0.1"]
+    before = errors_near(laws, found, setting(9, 1.0))["learned_wd0.1"]
+    assert set(at_the_end) == {f"surface_{n}m_41k" for n in SIZES}
+    assert list(at_the_end.values()) == pytest.approx([0.1] * 3)
+    assert list(before.values()) == pytest.approx([0.0] * 3)  # those of 123k end at 0.9
+    assert set(errors_near(laws, found, setting(9, 0.8))["learned_wd0.1"]) == set(laws)
+
+
+def test_cells_of_one_size_tell_nothing_of_sizes() -> None:
+    found = [p for p in points() if p.at.millions < 1 and p.cell != "surface_0.9m_123k"]
+    with pytest.raises(UserError, match=r"without surface_0\.9m_41k there are none"):
+        fitted_without(LINE, found)
 
 
 def test_every_cell_weighs_as_much_as_another() -> None:
     def flat(cell: str, gain: float, n: int) -> list[Point]:
-        return [Point(cell, "x", 1.0, epoch, 1e-9, 1e-9, gain) for epoch in range(n)]
+        return [Point(cell, "x", 2, epoch, setting(1.0, 1e-9), gain) for epoch in range(n)]
 
     law = fit(LINE, [*flat("many", 1.0, 9), *flat("one", 0.0, 1)])
     assert law.cost["x"] == pytest.approx(0.5, abs=1e-3)
 
 
+def test_nothing_is_saved_before_anything_overfits() -> None:
+    bent = Law(BENT, 0.0, 1.5, {"x": 0.3}, {"x": 0.2})
+    assert bent.gain("x", setting(1.0, -0.4)) == bent.gain("x", setting(1.0, 0.0)) == 0.2
+
+
 def test_an_interval_reaches_as_far_as_the_errors_at_cells_left_out() -> None:
-    assert reach({"a": 0.1, "b": -0.1, "c": 0.1}) == pytest.approx(4.303 * 0.1, rel=1e-3)
-    assert reach({"a": 0.1, "b": 0.1}) is None
+    assert reach([0.1, -0.1, 0.1]) == pytest.approx(3.182 * 0.1, rel=1e-3)  # three, about zero
+    assert reach([0.1, 0.1]) is None
 
 
-def test_a_page_says_which_form_is_taken_and_which_predictions_failed() -> None:
-    gap, n = 2.0, 3.0
-    held = TRUE.gain("standard_0.2_wd0.1", n, gap)
-    missed = TRUE.gain("learned_wd0.1", n, gap) + 0.5
-    table = Unseen("elsewhere", n, gap, 0.9, {"standard_0.2": held, "learned": missed})
-    text = page(points(), [table, Unseen("nowhere", n, gap, None, {})])
-    assert "the least over all rows, *line*, is taken" in text
-    there, nowhere = (part.splitlines() for part in text.split("\n### ")[1:])
-    assert there[0] == "elsewhere: 3.0 M parameters, gap 2.000, excess 0.900"
-    assert nowhere[0] == "nowhere: 3.0 M parameters, gap 2.000, excess unknown"
-    line = [row for row in there if "| line" in row]
-    assert ["inside" in row for row in line if "standard 0.2" in row] == [True]
-    assert ["**outside**" in row for row in line if "learned" in row] == [True]
-    assert any("| excess" in row for row in there)
-    assert not any("| excess" in row for row in nowhere)
-    assert (
-        sum("not run" in row for row in nowhere) == 2 * 2
-    )  # rows by forms that need the gap alone
+def parts_of(text: str) -> dict[str, list[str]]:
+    return {part.split(":")[0]: part.splitlines() for part in text.split("\n### ")[1:]}
+
+
+def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
+    small = Elsewhere(
+        "published_small", setting(3.0, 2.0, 0.9), 2, {"learned": 0.6}, {"learned": 2}
+    )
+    kept = {
+        "cells": ["a", "b"], "seeds": 2, "taken": "excess",
+        "predictions": {
+            form.name: {
+                "standard_0.2": {"gain": -0.2, "half": 0.1}, "learned": {"gain": 0.5, "half": half}
+            }
+            for form, half in ((LINE, 0.05), (BENT, 0.05), (EXCESS, 0.7))
+        },
+    }  # fmt: skip
+    text = page(points(), small, kept)
+    assert "least error at cells left out: *line*" in text
+    there = parts_of(text)["published_small"]
+    assert there[0].endswith("3.0 M parameters, gap 2.000, excess 0.900")
+    learned = {row.split("|")[2].strip(): row for row in there if row.startswith("| learned")}
+    assert "**outside**" in learned["line"]
+    assert "inside, as zero is" in learned["excess"]
+    assert "side" not in learned["bent"]  # neither the first nor the one that was taken
+    assert sum("not run" in row for row in there) == len(FORMS)
+    live = parts_of(page(points(), small, None))["published_small"]
+    assert not any("inside" in row or "outside" in row for row in live)
+
+
+def test_a_prediction_is_made_once_and_before_its_rows(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(command, "PREDICTIONS", tmp_path)
+    none = Elsewhere("published_small", setting(3.0, 2.0, 0.9), 3, {}, {})
+    with pytest.raises(UserError, match=r"has records of learned: .* from none alone"):
+        keep(
+            points(),
+            replace(none, gains={"learned": 0.1}),
+        )
+    path = keep(points(), none)
+    kept = json.loads(path.read_text())
+    true = TRUE.gain("learned_wd0.1", none.at)
+    assert kept["predictions"]["line"]["learned"]["gain"] == pytest.approx(true, abs=1e-3)
+    assert (kept["taken"], kept["seeds"], len(kept["cells"])) == ("line", 3, 6)
+    with pytest.raises(UserError, match="made once"):
+        keep(points(), none)
 
 
 @pytest.fixture
-def cell(tmp_path: Path, write, make_record) -> Path:
-    """Records of one cell, whose evaluations are at epochs 10, 20, 30 and 40 of 40."""
+def cell(tmp_path: Path, write, make_record) -> Callable[..., Path]:
+    """Write records whose evaluations are at epochs 2, 10 and 20 of 40."""
+
+    def make(name: str, row: str, seed: int, val: float, scale: str, **changes: object) -> None:
+        curve = [
+            {"step": step, "train/loss_nats": 3.0 - step / 1000, "val/loss_nats": val + above}
+            for step, above in ((60, 0.2), (300, 0.0), (600, 0.1))
+        ]
+        told = {"curve": curve, "steps": 1200, "parameters": 900_000} | changes
+        write(make_record(row, seed, val, 2.6, **told, config__scale=scale, table=name))
+
+    return make
+
+
+def test_a_cells_points_are_means_over_shared_seeds_from_the_fourth_epoch(tmp_path, cell) -> None:
+    name = "surface_0.9m_123k"
     for seed in (1, 2):
         for row, val in ((BASELINE, 4.0), ("learned_wd0.1", 3.9)):
-            curve = [
-                {
-                    "step": step,
-                    "train/loss_nats": 3.0 - step / 1000,
-                    "val/loss_nats": val + 0.01 * seed + above,
-                }
-                for step, above in ((60, 0.2), (300, 0.0), (600, 0.1))
-            ]
-            changes = {"curve": curve, "steps": 1200, "parameters": 900_000}
-            scale = {"config__scale": "surface_0.9m_123k", "table": "surface_0.9m_123k"}
-            write(make_record(row, seed, val, 2.6, **changes, **scale))
-    write(make_record("none_wd1", 1, 3.9, 2.6, config__scale="surface_0.9m_123k"))
-    write(make_record("standard_0.2_wd0.1", 7, 3.9, 2.6, config__scale="surface_0.9m_123k"))
-    return tmp_path / "runs"
-
-
-def test_a_cells_points_are_means_over_shared_seeds_from_the_fourth_epoch(cell: Path) -> None:
-    found = points_of(load_table(load_spec("surface_0.9m_123k"), cell))
-    assert {point.row for point in found} == {"learned_wd0.1"}
+            cell(name, row, seed, val + 0.01 * seed, name)
+    cell(name, BASELINE, 3, 9.0, name)  # not shared
+    cell(name, "none_wd1", 1, 3.9, name)
+    cell(name, "standard_0.2_wd0.1", 7, 3.9, name)
+    table = load_table(load_spec(name), tmp_path / "runs")
+    found = points_of(table)
+    assert {(point.row, point.n) for point in found} == {("learned_wd0.1", 2)}
     assert [point.epoch for point in found] == pytest.approx([10, 20])
-    assert [point.gap for point in found] == pytest.approx([1.315, 1.715])
-    assert [point.excess for point in found] == pytest.approx([0.0, 0.1])
+    assert [point.at.gap for point in found] == pytest.approx([1.315, 1.715])
+    assert [point.at.excess for point in found] == pytest.approx([0.0, 0.1])
     assert [point.gain for point in found] == pytest.approx([-0.1, -0.1])
-    assert {point.millions for point in found} == {0.9}
+    assert {point.at.millions for point in found} == {0.9}
+    alone = points_of(table, [BASELINE])
+    assert [point.gain for point in alone] == [0, 0]
+    assert {point.n for point in alone} == {3}
+
+
+def test_a_table_is_predicted_from_none_alone(tmp_path, cell) -> None:
+    assert of_runs("published_small", tmp_path) is None
+    cell("published_small", "none", 1, 4.0, "small")
+    (tmp_path / "runs").rename(tmp_path / "published_small")
+    alone = of_runs("published_small", tmp_path)
+    assert alone is not None and alone.gains == {}
+    assert (alone.seeds, alone.at.gap, alone.at.excess) == pytest.approx((1, 1.7, 0.1))
+
+
+def test_the_whole_command_from_records_to_page_and_picture(tmp_path, cell) -> None:
+    for millions in SIZES:
+        for text in ("41k", "123k"):
+            name = f"surface_{millions}m_{text}"
+            for row in (BASELINE, *ROWS):
+                n = {"parameters": int(millions * 1e6)}
+                cell(name, row, 1, 4.0 - 0.1 * (row != BASELINE), name, **n)
+            (tmp_path / "runs").rename(tmp_path / name)
+    out, figure = tmp_path / "law.md", tmp_path / "surface.svg"
+    assert main(["--runs", str(tmp_path), "--out", str(out), "--figure", str(figure)]) == 0
+    assert "from 6 cells of the surface" in out.read_text()
+    assert figure.read_text().startswith("<?xml")
 
 
 def test_too_little_of_the_surface_is_an_error_in_a_line(tmp_path, capsys) -> None:
@@ -143,11 +238,9 @@ def test_too_little_of_the_surface_is_an_error_in_a_line(tmp_path, capsys) -> No
     assert capsys.readouterr().err.startswith("error: the law needs three cells")
 
 
-def test_the_published_table_is_at_hand_without_runs(tmp_path) -> None:
-    table = unseen("published_published", tmp_path)
-    assert table is not None
-    assert (table.gap, table.excess) == (pytest.approx(0.63), None)
+def test_the_published_figures_are_at_hand_without_runs() -> None:
+    table = as_published()
+    assert (table.at.gap, table.at.excess) == (pytest.approx(0.63), None)
     assert table.gains == pytest.approx(
         {"standard_0.2": -0.121, "standard_0.3": -0.05, "standard_0.4": 0.037, "learned": -0.091}
     )
-    assert unseen("published_small", tmp_path) is None
