@@ -32,21 +32,19 @@ from experiments.forms import (
     reach,
     taken,
 )
-from experiments.runs import Table, load_table
+from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec
 from experiments.statistics import LEVEL
-from experiments.surface import ROWS as SURFACE_ROWS
 from experiments.surface import (
     Point,
     Setting,
     cells,
-    gains_from,
     last_points,
-    lowest_epochs,
     points_of,
     size,
     surface_figure,
 )
+from experiments.turning import turning
 
 PAGE, FIGURE = RESULTS / "law.md", RESULTS / "figures" / "surface.svg"
 PREDICTIONS = RESULTS / "predictions"
@@ -144,8 +142,8 @@ def as_published() -> Elsewhere:
 
 
 def page(
-    tables: Sequence[Table],
     points: Sequence[Point],
+    beginnings: str,
     small: Elsewhere | None,
     kept: Mapping[str, Any] | None,
 ) -> str:
@@ -164,7 +162,7 @@ def page(
         "gain is over the seeds that a row shares with none. All sizes have one learning rate, and "
         "surface_0.9m_123k is nano trained longer.",
         "![Gain by epochs, size and text](figures/surface.svg)",
-        _beginnings(tables, points),
+        beginnings,
         _forms(fits, choice),
         *(_fit(one, names) for one in fits.values()),
         "## Where no form was fitted\n\nThe interval is "
@@ -176,27 +174,6 @@ def page(
         parts.append(_small(fits, points, small, kept))
     parts.append(_published(fits, choice, points))
     return "\n\n".join(parts) + "\n"
-
-
-def _beginnings(tables: Sequence[Table], points: Sequence[Point]) -> str:
-    """When each row begins to gain, beside when none begins to lose."""
-    lines = []
-    for table in tables:
-        lowest = lowest_epochs(table)
-        by_row = []
-        for row in SURFACE_ROWS:
-            start = gains_from([p for p in points if (p.cell, p.row) == (table.spec.name, row)])
-            by_row.append("never" if start is None else f"{start:.0f}")
-        span = (
-            f"{lowest[0]:.0f}" if lowest[0] == lowest[-1] else f"{lowest[0]:.0f}–{lowest[-1]:.0f}"
-        )
-        lines.append([table.spec.name.removeprefix("surface_"), span, *by_row])
-    text = (
-        "The epoch of none's lowest val loss, by seed, and the epoch from which on a row stays below "
-        "none, by evaluations two epochs apart. Read off after the fact, as no form said it."
-    )
-    header = ["cell", "none is lowest at", *map(_label, SURFACE_ROWS)]
-    return f"## When dropout begins to gain\n\n{text}\n\n{markdown(header, lines)}"
 
 
 def _forms(fits: Mapping[str, Fitted], choice: str) -> str:
@@ -372,7 +349,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "table=published scale=small row=published/none"
                 )
             print(keep(points, small))
-        text = page(tables, points, small, kept_prediction(UNSEEN))
+        text = page(points, turning(tables, arguments.runs), small, kept_prediction(UNSEEN))
         save(lambda: surface_figure(tables, points), arguments.figure)
         write_text(arguments.out, text)
         print(text)

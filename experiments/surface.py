@@ -115,23 +115,6 @@ def _course(record: Finished, none: Finished) -> dict[int, tuple[float, ...]]:
     return course
 
 
-def lowest_epochs(table: Table) -> list[float]:
-    """The epoch of none's lowest val loss on the way, of each seed, from the earliest."""
-    epochs = []
-    for record in table.rows[BASELINE].finished:
-        lowest = min(record.curve, key=lambda point: point.val)
-        epochs.append(record.metrics.epoch * lowest.step / record.steps)
-    return sorted(epochs)
-
-
-def gains_from(points: Iterable[Point]) -> float | None:
-    """The epoch from which on a row's points stay below zero; None where the last one does not."""
-    start = None
-    for point in sorted(points, key=lambda point: point.epoch):
-        start = None if point.gain >= 0 else start or point.epoch
-    return start
-
-
 def last_points(points: Iterable[Point]) -> Mapping[tuple[str, str], Point]:
     """By cell and row, the point of the last epoch."""
     return {(point.cell, point.row): point for point in sorted(points, key=lambda p: p.epoch)}

@@ -30,8 +30,6 @@ from experiments.surface import (
     Point,
     Setting,
     cells,
-    gains_from,
-    lowest_epochs,
     points_of,
     size,
 )
@@ -153,7 +151,7 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
             for form, half in ((LINE, 0.05), (BENT, 0.05), (EXCESS, 0.7))
         },
     }  # fmt: skip
-    text = page([], points(), small, kept)
+    text = page(points(), "", small, kept)
     assert "least error at cells left out: *line*" in text
     there = parts_of(text)["published_small"]
     assert there[0].endswith("3.0 M parameters, gap 2.000, excess 0.900")
@@ -162,7 +160,7 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
     assert "inside, as zero is" in learned["excess"]
     assert "side" not in learned["bent"]  # neither the first nor the one that was taken
     assert sum("not run" in row for row in there) == len(FORMS)
-    live = parts_of(page([], points(), small, None))["published_small"]
+    live = parts_of(page(points(), "", small, None))["published_small"]
     assert not any("inside" in row or "outside" in row for row in live)
 
 
@@ -217,16 +215,6 @@ def test_a_cells_points_are_means_over_shared_seeds_from_the_fourth_epoch(tmp_pa
     alone = points_of(table, [BASELINE])
     assert [point.gain for point in alone] == [0, 0]
     assert {point.n for point in alone} == {3}
-    assert lowest_epochs(table) == pytest.approx([10] * 3)
-
-
-def test_a_row_begins_to_gain_where_it_stays_below_none() -> None:
-    def course(*gains: float) -> list[Point]:
-        return [Point("c", "r", 2, 2 * i, setting(1, 1), gain) for i, gain in enumerate(gains, 1)]
-
-    assert gains_from(course(0.1, -0.1, 0.1, -0.1, -0.2)) == 8
-    assert gains_from(course(-0.1, -0.1)) == 2
-    assert gains_from(course(-0.1, 0.0)) is None
 
 
 def test_a_table_is_predicted_from_none_alone(tmp_path, cell) -> None:
