@@ -86,7 +86,7 @@ def fit(form: Form, points: Sequence[Point]) -> Law:
     found = optimize.minimize(
         lambda powers: solved(powers)[1], min(starts, key=lambda powers: solved(powers)[1]),
         bounds=[K, (1.0, form.largest_p)], method="Nelder-Mead",
-        options={"xatol": 1e-4, "fatol": 1e-10},
+        options={"xatol": 1e-8, "fatol": 1e-15},
     )  # fmt: skip
     k, p = (float(power) for power in found.x)
     solutions = solved((k, p))[0]
