@@ -41,6 +41,10 @@ FORMS = (
         largest_p=3.0,
     ),
     Form("excess", "cost N^-k - saved excess", "after the first cell, before the second", x="excess"),
+    Form(
+        "coupled", "cost (N/D)^-k - saved gap^p", "after four cells", x="gap", size="per_token",
+        largest_p=3.0,
+    ),
 )  # fmt: skip
 
 

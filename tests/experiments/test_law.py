@@ -34,7 +34,7 @@ from experiments.surface import (
     size,
 )
 
-LINE, BENT, EXCESS = FORMS
+LINE, BENT, EXCESS, COUPLED = FORMS
 TRUE = Law(
     LINE, k=0.7, p=1.0,
     saved={"standard_0.2_wd0.1": 0.3, "learned_wd0.1": 0.1},
@@ -44,8 +44,10 @@ SIZES = (0.2, 0.9, 2.9)
 WRONG = "surface_0.2m_123k"
 
 
-def setting(millions: float, gap: float, excess: float | None = None) -> Setting:
-    return Setting(millions, per_token=millions / 0.1, gap=gap, excess=excess)
+def setting(
+    millions: float, gap: float, excess: float | None = None, tokens: float = 0.1
+) -> Setting:
+    return Setting(millions, per_token=millions / tokens, gap=gap, excess=excess)
 
 
 def points(law: Law = TRUE, wrong: float = 0.0) -> list[Point]:
@@ -55,11 +57,11 @@ def points(law: Law = TRUE, wrong: float = 0.0) -> list[Point]:
     """
     found = []
     for n in SIZES:
-        for text, most in (("41k", 2.5), ("123k", 1.0)):
+        for text, tokens, most in (("41k", 0.041, 2.5), ("123k", 0.123, 1.0)):
             cell = f"surface_{n}m_{text}"
             for step in range(1, 11, 1 if text == "41k" else 2):
                 gap = most * step / 10
-                at = setting(n, gap, max(0.0, gap - 0.7) * (0.5 + n / 10))
+                at = setting(n, gap, max(0.0, gap - 0.7) * (0.5 + n / 10), tokens)
                 for row in law.cost:
                     gain = law.gain(row, at)
                     assert gain is not None
@@ -67,7 +69,7 @@ def points(law: Law = TRUE, wrong: float = 0.0) -> list[Point]:
     return found
 
 
-@pytest.mark.parametrize(("form", "p"), [(LINE, 1.0), (BENT, 2.2), (EXCESS, 1.0)])
+@pytest.mark.parametrize(("form", "p"), [(LINE, 1.0), (BENT, 2.2), (EXCESS, 1.0), (COUPLED, 2.2)])
 def test_the_law_that_made_the_points_is_found(form: Form, p: float) -> None:
     true = Law(form, 0.7, p, TRUE.saved, TRUE.cost)
     found = fit(form, points(true))
@@ -148,7 +150,7 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
             form.name: {
                 "standard_0.2": {"gain": -0.2, "half": 0.1}, "learned": {"gain": 0.5, "half": half}
             }
-            for form, half in ((LINE, 0.05), (BENT, 0.05), (EXCESS, 0.7))
+            for form, half in ((LINE, 0.05), (BENT, 0.05), (EXCESS, 0.7), (COUPLED, 0.05))
         },
     }  # fmt: skip
     text = page(points(), "", small, kept)
