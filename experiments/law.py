@@ -155,7 +155,8 @@ def page(
         "# What dropout gains: a law, and where it fails",
         "Gain is val loss minus that of none at weight decay 0.1, in nats a token: below zero, dropout "
         "helps. N is millions of parameters, embeddings among them, N/D parameters for each token of "
-        "the text; the gap none's val minus its train loss; the excess none's val loss minus its lowest so far. Made by `python -m experiments.law` "
+        "the text; the gap none's val minus its train loss; the excess "
+        "none's val loss minus its lowest so far. Made by `python -m experiments.law` "
         f"from {len(names)} cells of the surface, every evaluation of theirs from epoch 4 on; the "
         "points of one cell weigh together as much as another's, though cells of large gains count "
         "for more in a sum of squares. Rows have two seeds, none, standard 0.2 and learned three; a "
