@@ -249,10 +249,16 @@ def save(make: Callable[[], Figure | None], path: Path) -> bool:
         figure = make()
         if figure is None:
             return False
+        known = figure.canvas.get_supported_filetypes()
+        if (suffix := path.suffix.removeprefix(".")) not in known:
+            plt.close(figure)
+            raise UserError(
+                f"a figure cannot be written as {path.name!r}: one of {', '.join(known)}"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # A date or a version would change the bytes of an unchanged figure.
-            figure.savefig(path, metadata=UNDATED.get(path.suffix.removeprefix("."), {}))
+            figure.savefig(path, metadata=UNDATED.get(suffix, {}))
         finally:
             plt.close(figure)
     return True

@@ -12,7 +12,7 @@ from common.errors import UserError
 from experiments.statistics import LEVEL, root_mean_square
 from experiments.surface import Point, Setting, last_points, size
 
-K = (-1.0, 3.0)  # below zero the cost would grow with size
+LARGEST_K = 3.0
 
 # By row and cell.
 Errors = Mapping[str, Mapping[str, float]]
@@ -31,11 +31,13 @@ class Form:
     written: str
     x: str
     size: str = "millions"
+    smallest_k: float = -1.0  # below zero the cost grows with size
     largest_p: float = 1.0  # p is fitted from 1 to this
 
 
 FORMS = (
-    Form("line", "cost N^-k - saved gap", "before any cell", x="gap"),
+    # As it was written: cost that falls with size, or not at all.
+    Form("line", "cost N^-k - saved gap", "before any cell", x="gap", smallest_k=0.0),
     Form(
         "bent", "cost N^-k - saved gap^p", "after the first cell, before the second", x="gap",
         largest_p=3.0,
@@ -86,10 +88,10 @@ def fit(form: Form, points: Sequence[Point]) -> Law:
         return solutions, error
 
     ps = np.unique(np.linspace(1, form.largest_p, 5))
-    starts = [(k, p) for k in np.linspace(*K, 17) for p in ps]
+    starts = [(k, p) for k in np.linspace(form.smallest_k, LARGEST_K, 17) for p in ps]
     found = optimize.minimize(
         lambda powers: solved(powers)[1], min(starts, key=lambda powers: solved(powers)[1]),
-        bounds=[K, (1.0, form.largest_p)], method="Nelder-Mead",
+        bounds=[(form.smallest_k, LARGEST_K), (1.0, form.largest_p)], method="Nelder-Mead",
         options={"xatol": 1e-8, "fatol": 1e-15},
     )  # fmt: skip
     k, p = (float(power) for power in found.x)
@@ -141,8 +143,9 @@ def errors_at_the_end(laws: Mapping[str, Law], points: Sequence[Point]) -> Error
     """Outcome minus prediction at the last epoch of each cell, by the law fitted without it."""
     errors = defaultdict[str, dict[str, float]](dict)
     for (cell, row), point in last_points(points).items():
-        errors[row][cell] = _error(laws[cell], point)
-    return {row: errors[row] for row in rows_of(points)}
+        if row in laws[cell].cost:
+            errors[row][cell] = _error(laws[cell], point)
+    return {row: errors[row] for row in rows_of(points) if row in errors}
 
 
 def errors_near(laws: Mapping[str, Law], points: Sequence[Point], at: Setting) -> Errors:
@@ -152,7 +155,7 @@ def errors_near(laws: Mapping[str, Law], points: Sequence[Point], at: Setting) -
         for cell, law in laws.items():
             wanted = _size_and_x(law.form, at)
             own = [p for p in points if (p.cell, p.row) == (cell, row)]
-            if wanted is None or not own:
+            if wanted is None or not own or row not in law.cost:
                 continue
             xs = [(_size_and_x(law.form, point.at) or (0, 0))[1] for point in own]
             if max(xs) >= wanted[1]:

@@ -3,12 +3,14 @@ import pytest
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
+from common.errors import UserError
 from experiments.along import along
 from experiments.figures import (
     draw,
     final_val,
     main,
     mean_curve,
+    save,
     val_curves,
     val_difference,
 )
@@ -208,3 +210,9 @@ def test_of_more_rows_than_a_picture_shows_there_are_no_curves(write, make_recor
     for n in range(25):
         write(make_record(f"none_{n}", 1, 4.0, 2.6))
     assert val_curves(own_table(tmp_path / "runs")) is None
+
+
+def test_a_suffix_that_is_no_pictures_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"'x\.doc': one of .*svg"):
+        save(plt.figure, tmp_path / "x.doc")
+    assert not plt.get_fignums()

@@ -87,7 +87,9 @@ def test_the_law_that_made_the_points_is_found(form: Form, p: float) -> None:
 
 
 def test_a_cost_that_grows_with_size_is_found_too() -> None:
-    assert fit(LINE, points(replace(TRUE, k=-0.5))).k == pytest.approx(-0.5, abs=1e-3)
+    growing = points(replace(TRUE, k=-0.5))
+    assert fit(replace(LINE, smallest_k=-1.0), growing).k == pytest.approx(-0.5, abs=1e-3)
+    assert fit(LINE, growing).k == pytest.approx(0.0, abs=1e-3)  # which was written to fall
 
 
 def test_a_cell_that_breaks_the_law_shows_where_it_is_left_out() -> None:
@@ -166,21 +168,21 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
     assert not any("inside" in row or "outside" in row for row in live)
 
 
-def test_a_prediction_is_made_once_and_before_its_rows(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(command, "PREDICTIONS", tmp_path)
+def test_a_prediction_is_made_once_and_before_its_rows(tmp_path) -> None:
+    path = tmp_path / "predictions" / "published_small.json"
     none = Elsewhere("published_small", setting(3.0, 2.0, 0.9), 3, {}, {})
     with pytest.raises(UserError, match=r"has records of learned: .* from none alone"):
         keep(
             points(),
             replace(none, gains={"learned": 0.1}),
         )
-    path = keep(points(), none)
+    keep(points(), none, path)
     kept = json.loads(path.read_text())
     true = TRUE.gain("learned_wd0.1", none.at)
     assert kept["predictions"]["line"]["learned"]["gain"] == pytest.approx(true, abs=1e-3)
     assert (kept["taken"], kept["seeds"], len(kept["cells"])) == ("line", 3, 6)
     with pytest.raises(UserError, match="made once"):
-        keep(points(), none)
+        keep(points(), none, path)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from experiments.formats import NOTHING
 from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec
 from experiments.surface import Point, Setting
-from experiments.turning import COLUMNS, gains_from, holds, lowest_epochs, turning
+from experiments.turning import COLUMNS, SEEN, gains_from, holds, lowest_epochs, turning
 
 
 def course(*gains: float) -> list[Point]:
@@ -45,15 +45,16 @@ def test_the_lowest_is_each_seeds_own() -> None:
 
 
 def test_the_section_of_the_committed_tables_and_of_none(tmp_path: Path) -> None:
-    text = turning([], RESULTS / "runs")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[4:]]
-    named = {row[0]: row for row in rows[2:]}
+    text = turning(RESULTS / "runs")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    named = {row[0]: row for row in rows if len(row) == len(COLUMNS) + 3}
     published = named["published_nano, none"]
     assert (
         published[2 + COLUMNS.index("standard_0.1")] == published[-1] == NOTHING
     )  # has no such row
     assert named["rivals_nano, none decay 3"][2] == "(never)"  # one seed, lowest at its end
-    ruled = [row[-1] for row in named.values() if row[-1] != NOTHING]
-    assert f"holds in {ruled.count('holds')} of the {len(ruled)} settings" in text
-    assert "in 2 of them by never" in text  # decay 3, and 1 by epochs: none was still falling
-    assert "holds in 0 of the 0" in turning([], tmp_path)
+    assert named["surface_0.2m_41k, none decay 1"][-1] == "**fails**"  # it begins six epochs sooner
+    ruled = [row for name, row in named.items() if row[-1] in ("holds", "**fails**")]
+    tried = [row[-1] for row in ruled if row[0] not in {f"{n}, none decay 0.1" for n, *_ in SEEN}]
+    assert f"holds in {tried.count('holds')} of {len(tried)} other settings" in text
+    assert "holds in 0 of 0 other settings" in turning(tmp_path)
