@@ -172,10 +172,7 @@ def test_a_prediction_is_made_once_and_before_its_rows(tmp_path) -> None:
     path = tmp_path / "predictions" / "published_small.json"
     none = Elsewhere("published_small", setting(3.0, 2.0, 0.9), 3, {}, {})
     with pytest.raises(UserError, match=r"has records of learned: .* from none alone"):
-        keep(
-            points(),
-            replace(none, gains={"learned": 0.1}),
-        )
+        keep(points(), replace(none, gains={"learned": 0.1}), path)
     keep(points(), none, path)
     kept = json.loads(path.read_text())
     true = TRUE.gain("learned_wd0.1", none.at)
