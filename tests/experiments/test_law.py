@@ -26,7 +26,6 @@ from experiments.runs import load_table
 from experiments.spec import load_spec
 from experiments.surface import (
     BASELINE,
-    ROWS,
     Point,
     Setting,
     cells,
@@ -225,20 +224,6 @@ def test_a_table_is_predicted_from_none_alone(tmp_path, cell) -> None:
     alone = of_runs("published_small", tmp_path)
     assert alone is not None and alone.gains == {}
     assert (alone.seeds, alone.at.gap, alone.at.excess) == pytest.approx((1, 1.7, 0.1))
-
-
-def test_the_whole_command_from_records_to_page_and_picture(tmp_path, cell) -> None:
-    for millions in SIZES:
-        for text in ("41k", "123k"):
-            name = f"surface_{millions}m_{text}"
-            for row in (BASELINE, *ROWS):
-                n = {"parameters": int(millions * 1e6)}
-                cell(name, row, 1, 4.0 - 0.1 * (row != BASELINE), name, **n)
-            (tmp_path / "runs").rename(tmp_path / name)
-    out, figure = tmp_path / "law.md", tmp_path / "surface.svg"
-    assert main(["--runs", str(tmp_path), "--out", str(out), "--figure", str(figure)]) == 0
-    assert "from 6 cells of the surface" in out.read_text()
-    assert figure.read_text().startswith("<?xml")
 
 
 def test_the_committed_page_is_made_again(tmp_path: Path) -> None:
