@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,8 @@ def picture(found: Sequence[Point], published: Elsewhere) -> Figure:
         1, len(OUTCOMES), sharex=True, squeeze=False, figsize=(10.4, 4.4),
         layout="constrained",
     )  # fmt: skip
-    groups = list(dict.fromkeys(_group(point.table) for point in found))
+    groups = dict.fromkeys(_group(point.table) for point in found)
+    markers = dict(zip(groups, cycle(MARKERS), strict=False))
     looks = {kind: Look(color, "o") for kind, color in COLORS.items()}
     for outcome, axes in zip(OUTCOMES, panels[0], strict=True):
         axes.axhline(0, color=GREY, lw=0.8)
@@ -187,7 +189,7 @@ def picture(found: Sequence[Point], published: Elsewhere) -> Figure:
                     bar = [interval.low, interval.high]
                     axes.plot([point.gap] * 2, bar, color=look.color, lw=2.5, alpha=0.6)
                 axes.plot(
-                    point.gap, interval.mean, MARKERS[groups.index(_group(point.table))],
+                    point.gap, interval.mean, markers[_group(point.table)],
                     color=look.color, mec="white", ms=6, zorder=3,
                 )  # fmt: skip
             gain = published.gains.get(kind.replace(" ", "_"))
@@ -205,7 +207,7 @@ def picture(found: Sequence[Point], published: Elsewhere) -> Figure:
     ]
     handles += [
         plt.Line2D([], [], color=GREY, ls="", marker=marker, label=name)
-        for marker, name in zip(MARKERS, groups, strict=False)
+        for name, marker in markers.items()
     ]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8,
