@@ -152,6 +152,7 @@ def page(
     names = list(dict.fromkeys(point.cell for point in points))
     parts = [
         "# What dropout gains: a law, and where it fails",
+        _failed(fits, choice, points),
         "Gain is val loss minus that of none at weight decay 0.1, in nats a token: below zero, dropout "
         "helps. N is millions of parameters, embeddings among them, N/D parameters for each token of "
         "the text; the gap none's val minus its train loss; the excess "
@@ -174,6 +175,27 @@ def page(
         parts.append(_small(fits, points, small, kept))
     parts.append(_published(fits, choice, points))
     return "\n\n".join(parts) + "\n"
+
+
+def _failed(fits: Mapping[str, Fitted], choice: str, points: Sequence[Point]) -> str:
+    published, first = as_published(), fits["line"]
+    predictions = first.predict(points, published.at)
+    missed = [
+        row for row, one in predictions.items() if "outside" in _verdict(one, published.gains[row])
+    ]
+    least = overall(fits[choice].errors)
+    outcomes = [point.gain for point in last_points(points).values()]
+    cost = (
+        "does not fall with size"
+        if first.law.k < 0.05
+        else f"falls with size by k = {first.law.k:.2f}"
+    )
+    return (
+        f"**What failed:** of *line*, the law that was expected, cost {cost}, where k was to be 0.3 to "
+        f"1, and it misses {len(missed)} of {len(predictions)} rows of the published table. No form "
+        f"foretells a cell that it was not fitted on to better than {least:.2f} nats, root mean "
+        f"square, of outcomes from {signed(min(outcomes))} to {signed(max(outcomes))}."
+    )
 
 
 def _forms(fits: Mapping[str, Fitted], choice: str) -> str:

@@ -156,6 +156,7 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
     }  # fmt: skip
     text = page(points(), "", small, kept)
     assert "least error at cells left out: *line*" in text
+    assert "cost falls with size by k = 0.70" in text and "better than 0.00 nats" in text
     there = parts_of(text)["published_small"]
     assert there[0].endswith("3.0 M parameters, gap 2.000, excess 0.900")
     learned = {row.split("|")[2].strip(): row for row in there if row.startswith("| learned")}
