@@ -36,6 +36,7 @@ from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec
 from experiments.statistics import LEVEL
 from experiments.surface import (
+    FIRST_EPOCH,
     Point,
     Setting,
     cells,
@@ -157,8 +158,9 @@ def page(
         "helps. N is millions of parameters, embeddings among them, N/D parameters for each token of "
         "the text; the gap none's val minus its train loss; the excess "
         "none's val loss minus its lowest so far. Made by `python -m experiments.law` "
-        f"from {len(names)} cells of the surface, every evaluation of theirs from epoch 4 on; the "
-        "points of one cell weigh together as much as another's, though cells of large gains count "
+        f"from {len(names)} cells of the surface, every evaluation of theirs from epoch "
+        f"{FIRST_EPOCH} on; "
+        "the points of one cell weigh together as much as another's, though cells of large gains count "
         "for more in a sum of squares. Rows have two seeds, none, standard 0.2 and learned three; a "
         "gain is over the seeds that a row shares with none. All sizes have one learning rate, and "
         "surface_0.9m_123k is nano trained longer.",
