@@ -7,14 +7,10 @@ range in which anything was measured.
 """
 
 import argparse
-import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib import pyplot as plt
@@ -27,38 +23,14 @@ from experiments.forest import GREY
 from experiments.formats import NOTHING, bounds, markdown, signed
 from experiments.law import Elsewhere, as_published
 from experiments.looks import Look
-from experiments.runs import RowRuns, Table, load_table
+from experiments.pairs import KINDS, OUTCOMES, Point, points, resolved
+from experiments.rates import which_rate
+from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec, table_names
-from experiments.statistics import LEVEL, MIN_SEEDS, PairedDifference, paired_difference
+from experiments.statistics import LEVEL, MIN_SEEDS
 from experiments.surface import size
 
-# What is compared: the best checkpoint is the one that early stopping by val would have kept.
-OUTCOMES = {"val": "last weights", "best_val": "stopped early", "val_ema": "averaged weights"}
 PAGE, FIGURE = RESULTS / "answer.md", RESULTS / "figures" / "answer.svg"
-# Each kind as one row of one table has it, to the last setting of its slots; the first is none.
-MAIN = {
-    "none": ("published_nano", "none"),
-    "standard 0.1": ("rivals_nano", "standard_0.1_wd0.1"),
-    "standard 0.2": ("published_nano", "standard_0.2"),
-    "standard 0.3": ("published_nano", "standard_0.3"),
-    "standard 0.4": ("published_nano", "standard_0.4"),
-    "drop path 0.1": ("rivals_nano", "drop_path_0.1_wd0.1"),
-    "learned": ("published_nano", "learned"),
-}
-FAMILY = {
-    f"{kind} {rate}": ("family_nano", f"{kind.replace(' ', '_')}_{rate}_wd0.1")
-    for kind in (
-        "standard", "locked", "token", "head", "layer group", "drop path", "classic", "alpha",
-        "feature alpha",
-    )
-    for rate in (0.05, 0.1, 0.2, 0.3)
-}  # fmt: skip
-KINDS = {
-    **MAIN,
-    **{kind: row for kind, row in FAMILY.items() if kind not in MAIN},
-    "learned Fourier": ("family_nano", "learned_fourier_wd0.1"),
-    "learned everywhere": ("family_nano", "learned_everywhere_wd0.1"),
-}
 # Those that the figure shows: of the others one table alone has a word to say.
 COLORS = {
     "standard 0.1": "#0072B2", "standard 0.2": "#56B4E9", "standard 0.3": "#009E73",
@@ -67,119 +39,16 @@ COLORS = {
 MARKERS = ("o", "s", "^", "D", "v", "p", "X", "<", ">", "*")
 # Gaps, in nats, that the page tells apart: between them lies nothing that was measured.
 EDGES = (0.0, 0.7, 1.3, 2.0, 3.0)
-# What tells no two settings apart: the dropout, names, and what changes no number. Where a run computes
-# and in which type is asked of its record, since a config says `auto`.
-ASIDE = (
-    "dropout", "row_name", "table_name", "seed", "tracker", "device", "dtype", "compile", "fresh",
-    "log_every", "save_every", "scale_text", "ema_decay",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Point:
-    """What a kind gains over none in one setting; `gains` by outcome, a metric of OUTCOMES."""
-
-    table: str
-    row: RowRuns
-    kind: str
-    gap: float
-    gains: Mapping[str, PairedDifference]
-
-    @property
-    def n(self) -> int:
-        """How many seeds the two rows share."""
-        return self.gains["val"].interval.n
-
-
-def _canonical(config: Mapping[str, Any], left_out: Sequence[str]) -> str:
-    return json.dumps({k: v for k, v in config.items() if k not in left_out}, sort_keys=True)
-
-
-def _config(runs: RowRuns) -> Mapping[str, Any]:
-    return runs.finished[0].config
-
-
-def _setting(runs: RowRuns) -> str:
-    """All that a run's numbers come from but its dropout and its seed."""
-    run = runs.finished[0]
-    where = {"kind": run.device.kind, "type": run.dtype, "compiled": run.compile}
-    return _canonical({**run.config, "where": where}, ASIDE)
-
-
-def kinds_of(tables: Mapping[str, Table]) -> dict[str, str]:
-    """By a row's canonical dropout, the kind that it is."""
-    found = {}
-    for kind, (table, row) in KINDS.items():
-        if table in tables and tables[table].rows[row].finished:
-            found[_canonical(_config(tables[table].rows[row])["dropout"], ())] = kind
-    return found
-
-
-def points(tables: Mapping[str, Table]) -> list[Point]:
-    """Every kind beside none of the same setting and table, whatever number of seeds they share.
-
-    Of two tables with one setting the one with more seeds counts, then the one with averaged weights,
-    then the first. An average's own setting, `ema_decay`, changes nothing but what it is of.
-    """
-    kinds, found = kinds_of(tables), dict[tuple[str, str], Point]()
-    for name, table in tables.items():
-        for setting, own in _by_setting(table, kinds).items():
-            none = own.pop("none", None)
-            if none is None:
-                continue
-            for kind, runs in own.items():
-                point, before = _point(name, kind, runs, none), found.get((setting, kind))
-                if point and (before is None or _weight(before) < _weight(point)):
-                    found[setting, kind] = point
-    order = list(KINDS)
-    return sorted(found.values(), key=lambda p: (order.index(p.kind), p.gap))
-
-
-def _by_setting(table: Table, kinds: Mapping[str, str]) -> dict[str, dict[str, RowRuns]]:
-    """The table's rows that are of a kind, by setting and kind."""
-    found = defaultdict[str, dict[str, RowRuns]](dict)
-    for runs in table.rows.values():
-        if runs.finished:
-            kind = kinds.get(_canonical(_config(runs)["dropout"], ()))
-            if kind is not None:
-                found[_setting(runs)].setdefault(kind, runs)
-    return found
-
-
-def _weight(point: Point) -> tuple[int, int]:
-    return point.n, len(point.gains)
-
-
-def _point(table: str, kind: str, runs: RowRuns, none: RowRuns) -> Point | None:
-    gains = {
-        outcome: difference
-        for outcome in OUTCOMES
-        if (difference := paired_difference(runs.values(outcome), none.values(outcome)))
-    }
-    if "val" not in gains:
-        return None
-    val, train = (none.values(metric) for metric in ("val", "train"))
-    seeds = gains["val"].seeds
-    gap = sum(val[seed] - train[seed] for seed in seeds) / len(seeds)
-    return Point(table, runs, kind, gap, gains)
-
-
-def resolved(found: Sequence[Point]) -> list[Point]:
-    """Those of three seeds or more."""
-    return [point for point in found if point.n >= MIN_SEEDS]
 
 
 def picture(found: Sequence[Point], published: Elsewhere) -> Figure:
     """Gain by gap of the kinds in COLORS, a panel for each outcome; hollow, what was published."""
     found = [point for point in found if point.kind in COLORS]
-    figure, panels = plt.subplots(
-        1, len(OUTCOMES), sharex=True, squeeze=False, figsize=(10.4, 4.4),
-        layout="constrained",
-    )  # fmt: skip
+    figure, panels = plt.subplots(2, 2, sharex=True, figsize=(9.6, 7.6), layout="constrained")
     groups = dict.fromkeys(_group(point.table) for point in found)
     markers = dict(zip(groups, cycle(MARKERS), strict=False))
     looks = {kind: Look(color, "o") for kind, color in COLORS.items()}
-    for outcome, axes in zip(OUTCOMES, panels[0], strict=True):
+    for outcome, axes in zip(OUTCOMES, panels.flat, strict=True):
         axes.axhline(0, color=GREY, lw=0.8)
         for kind, look in looks.items():
             own = [p for p in found if p.kind == kind and outcome in p.gains]
@@ -196,8 +65,9 @@ def picture(found: Sequence[Point], published: Elsewhere) -> Figure:
             if gain is not None and outcome == "val":
                 axes.plot(published.at.gap, gain, "o", mfc="none", mec=look.color, ms=6)
         axes.set_title(OUTCOMES[outcome])
-        axes.set_xlabel("none's val − train loss at its last step", fontsize=9)
         axes.grid(axis="y", color="#e8e8e8", lw=0.8)
+    for axes in panels[-1]:
+        axes.set_xlabel("none's val − train loss at its last step", fontsize=9)
     figure.supylabel("val loss minus none's, nats a token", fontsize=9)
     drawn = {point.kind for point in found}
     handles = [
@@ -237,8 +107,10 @@ def page(found: Sequence[Point], published: Elsewhere) -> str:
         "the tables' named below, **unmeasured**. A gain is over none at the *same* weight decay: what "
         "is best at its own is in the tables. Stopped early is the checkpoint of the lowest val loss, "
         "on both sides; the learning rate is constant after its warm-up here, so a run of that length "
-        "would have ended there. Rows of family_nano were chosen by their first seed, which is one of "
-        "the four. Learned rows have some 20% more parameters than none's.",
+        "would have ended there. At equal train loss both are read on their curves where each had the "
+        "lowest train loss that both reached: what is gained at the end and not there is gained by "
+        "learning less by heart, as by fewer steps. Rows of family_nano were chosen by their first "
+        "seed, which is one of the four. Learned rows have some 20% more parameters than none's.",
         "![Gain by gap](figures/answer.svg)",
     ]
     told = ", ".join(
@@ -250,6 +122,7 @@ def page(found: Sequence[Point], published: Elsewhere) -> str:
     )
     for outcome, title in OUTCOMES.items():
         parts.append(f"## By range, {title}\n\n{_by_range(sure, outcome)}")
+    parts.append(which_rate(found))
     header = ["kind", "table", "row", "n", "gap"]
     for title in OUTCOMES.values():
         header += [f"gain, {title}", f"{LEVEL:.0%} interval"]

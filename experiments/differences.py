@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from experiments.formats import NOTHING, bounds, markdown, p_value, seed_list, signed
-from experiments.runs import Compared, Table, compared_with
+from experiments.runs import EQUAL_TRAIN, Compared, Table, compared_with
 from experiments.sections import PERCENT, has
 from experiments.spec import Comparison
 from experiments.statistics import ALPHA, MIN_SEEDS
@@ -16,15 +16,21 @@ OUTCOMES = {
     "best_test": "test loss of the best checkpoint",
     "test_ema": "test loss of the averaged weights",
 }
+NAMES = {**OUTCOMES, EQUAL_TRAIN: "val loss at equal train loss"}
 CHOSEN_BY = {
     "test": "val",
     "best_test": "best_val",
     "test_ema": "val_ema",
-}  # no choice is made on the test split
+    EQUAL_TRAIN: "val",
+}  # no choice is made on the test split, nor by what takes two rows to say
+AT_EQUAL_TRAIN = (
+    "Each pair where both had the lowest train loss that both reached, on the way or at the end: what "
+    "a row gains at its end and not here it gains by learning less by heart."
+)
 
 
-def differences(table: Table, metrics: Iterable[str] = OUTCOMES) -> str:
-    """Every comparison of the table, by the last, the best and the averaged weights, val, then test."""
+def differences(table: Table, metrics: Iterable[str] = NAMES) -> str:
+    """Every comparison of the table: val, then test, then val at equal train loss."""
     text = (
         "Row minus the other, seed by seed: below zero, the row is better. Rows of one seed share "
         "batches and, where shapes agree, initial weights; all share the windows. Intervals are "
@@ -33,7 +39,7 @@ def differences(table: Table, metrics: Iterable[str] = OUTCOMES) -> str:
         f"out zero and p is below {ALPHA:.2f}."
     )
     parts = [f"## Paired differences\n\n{text}"]
-    for metric in (metric for metric in metrics if has(table, metric)):
+    for metric in (metric for metric in metrics if metric == EQUAL_TRAIN or has(table, metric)):
         parts += [_comparison(table, comparison, metric) for comparison in table.spec.comparisons]
     return "\n\n".join(parts)
 
@@ -42,15 +48,15 @@ def _comparison(table: Table, comparison: Comparison, metric: str) -> str:
     chosen_by = CHOSEN_BY.get(metric, metric)
     other, compared = compared_with(table, comparison, metric, chosen_by)
     name = comparison.name or ("the best" if other is None else table.rows[other].row.label)
-    title = f"### {OUTCOMES[metric].capitalize()}, against {name}"
+    title = f"### {NAMES[metric].capitalize()}, against {name}"
     if other is None:
         return f"{title}\n\nNot there yet: its rows share no finished seed to choose by."
-    texts = []
+    texts = [AT_EQUAL_TRAIN] if metric == EQUAL_TRAIN else []
     if comparison.best_of:
         own = chosen_by == metric
         labels = ", ".join(table.rows[row].row.label for row in comparison.best_of)
         texts.append(
-            f"Chosen: **{table.rows[other].row.label}**, lowest in mean {OUTCOMES[chosen_by]} of "
+            f"Chosen: **{table.rows[other].row.label}**, lowest in mean {NAMES[chosen_by]} of "
             f"{labels}." + " It was chosen on these same runs, which favours it a little." * own
         )
     if not compared:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.door import as_name
 from common.errors import UserError
+from experiments.equal_train import at_equal_train
 from experiments.mixing import check_comparable, config_differences
 from experiments.records import (
     Finished,
@@ -28,6 +29,8 @@ from experiments.statistics import (
     paired_difference,
     reading,
 )
+
+EQUAL_TRAIN = "equal_train"  # of two rows: val loss where both had the same train loss
 
 
 @dataclass(frozen=True)
@@ -193,13 +196,24 @@ class Compared:
     reading: Reading | str
 
 
+def paired(row: RowRuns, other: RowRuns, metric: str) -> PairedDifference | None:
+    """The rows' difference in a metric (a name in METRICS, or EQUAL_TRAIN) over their common seeds."""
+    if metric != EQUAL_TRAIN:
+        return paired_difference(row.values(metric), other.values(metric))
+    theirs = {record.seed: record for record in other.finished}
+    both = {
+        record.seed: found
+        for record in row.finished
+        if record.seed in theirs and (found := at_equal_train(record, theirs[record.seed]))
+    }
+    own, others = ({seed: found[side] for seed, found in both.items()} for side in (0, 1))
+    return paired_difference(own, others)
+
+
 def compare(table: Table, wanted: Sequence[tuple[str, str, str]]) -> list[Compared]:
     """Paired differences of (row, other, metric); Holm's correction spans the list."""
     sides = [(table.rows[row], table.rows[other]) for row, other, _ in wanted]
-    found = [
-        paired_difference(a.values(metric), b.values(metric))
-        for (a, b), (_, _, metric) in zip(sides, wanted, strict=True)
-    ]
+    found = [paired(a, b, metric) for (a, b), (_, _, metric) in zip(sides, wanted, strict=True)]
     corrected = holm([None if difference is None else difference.p for difference in found])
     return [
         Compared(a, b, d, p, _missing(a, b) if d is None else reading(d, p))
