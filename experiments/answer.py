@@ -15,15 +15,16 @@ from pathlib import Path
 import matplotlib
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from common.errors import UserError
 from experiments.command import answer, write_text
 from experiments.figures import save
 from experiments.forest import GREY
-from experiments.formats import NOTHING, bounds, markdown, signed
+from experiments.formats import NOTHING, bounds, loss, markdown, signed
 from experiments.law import Elsewhere, as_published
 from experiments.looks import Look
-from experiments.pairs import KINDS, OUTCOMES, Point, points, resolved
+from experiments.pairs import MAIN, OUTCOMES, Point, points, resolved
 from experiments.rates import which_rate
 from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec, table_names
@@ -33,10 +34,14 @@ from experiments.surface import size
 PAGE, FIGURE = RESULTS / "answer.md", RESULTS / "figures" / "answer.svg"
 # Those that the figure shows: of the others one table alone has a word to say.
 COLORS = {
-    "standard 0.1": "#0072B2", "standard 0.2": "#56B4E9", "standard 0.3": "#009E73",
-    "standard 0.4": "#CC79A7", "drop path 0.1": "#E69F00", "learned": "#000000",
+    "standard 0.1": "#0072B2", "standard 0.2": "#56B4E9", "drop path 0.1": "#E69F00",
+    "learned": "#000000",
 }  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "p", "X", "<", ">", "*")
+MINUS = (
+    "Val loss minus that of none beside it, the same seeds; the gap is of those seeds too, so that one "
+    "none can have several."
+)
 # Gaps, in nats, that the page tells apart: between them lies nothing that was measured.
 EDGES = (0.0, 0.7, 1.3, 2.0, 3.0)
 
@@ -64,6 +69,10 @@ def picture(found: Sequence[Point], published: Elsewhere) -> Figure:
             gain = published.gains.get(kind.replace(" ", "_"))
             if gain is not None and outcome == "val":
                 axes.plot(published.at.gap, gain, "o", mfc="none", mec=look.color, ms=6)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator([0.5, 1, 2, 3, 4, 6]))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(OUTCOMES[outcome])
         axes.grid(axis="y", color="#e8e8e8", lw=0.8)
     for axes in panels[-1]:
@@ -81,15 +90,18 @@ def picture(found: Sequence[Point], published: Elsewhere) -> Figure:
     ]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8,
-        title=f"bars: {LEVEL:.0%} intervals over seeds, paired; hollow: as published, one seed, 15 M "
-        "parameters; each panel has a scale of its own", title_fontsize=8,
+        title=f"below zero: the dropout gains; bars: {LEVEL:.0%} intervals over seeds, paired; "
+        "hollow: as published, one seed, 15 M parameters; each panel has a scale of its own",
+        title_fontsize=8,
     )  # fmt: skip
     return figure
 
 
 def _group(table: str) -> str:
-    """Tables of one marker: the surface's cells of one size."""
-    return f"surface, {size(table):g} M" if table.startswith("surface_") else table
+    """Tables of one marker: those of one model."""
+    if table.startswith("surface_"):
+        return f"surface, {size(table):g} M parameters"
+    return "nano, modern block" if table == "modern_nano" else table.rpartition("_")[2]
 
 
 def page(found: Sequence[Point], published: Elsewhere) -> str:
@@ -123,16 +135,17 @@ def page(found: Sequence[Point], published: Elsewhere) -> str:
     for outcome, title in OUTCOMES.items():
         parts.append(f"## By range, {title}\n\n{_by_range(sure, outcome)}")
     parts.append(which_rate(found))
-    header = ["kind", "table", "row", "n", "gap"]
+    header = ["kind", "table", "row", "beside", "n", "gap"]
     for title in OUTCOMES.values():
-        header += [f"gain, {title}", f"{LEVEL:.0%} interval"]
+        header += [title, f"{LEVEL:.0%} interval"]
     for title, own in (("All pairs", sure), ("Of fewer seeds, no finding", few)):
         rows = [
-            [p.kind, p.table, p.row.row.label, str(p.n), f"{p.gap:.2f}", *_told(p)] for p in own
+            [p.kind, p.table, p.row.row.label, p.none.row.label, str(p.n), loss(p.gap), *_told(p)]
+            for p in own
         ]
         if rows:
-            parts.append(f"## {title}\n\n{markdown(header, rows, left=(1, 2))}")
-    return "\n\n".join(parts) + "\n"
+            parts.append(f"## {title}\n\n{MINUS}\n\n{markdown(header, rows, left=(1, 2, 3))}")
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _told(point: Point) -> Iterable[str]:
@@ -148,7 +161,7 @@ def _by_range(found: Sequence[Point], outcome: str) -> str:
     header = ["kind", *(_range(found, i) for i in range(len(EDGES)))]
     rows = []
     measured = {point.kind for point in found}
-    for kind in (kind for kind in KINDS if kind in measured):
+    for kind in (kind for kind in MAIN if kind in measured):
         cells = []
         for i in range(len(EDGES)):
             gains = [
@@ -160,7 +173,7 @@ def _by_range(found: Sequence[Point], outcome: str) -> str:
         rows.append([kind, *cells])
     said = (
         "Lowest and highest mean difference from none, and of how many settings; below zero, the "
-        "dropout gains."
+        "dropout gains. Kinds that have one setting or two are under all pairs."
     )
     return f"{said}\n\n{markdown(header, rows)}"
 
@@ -171,7 +184,9 @@ def _range(found: Sequence[Point], i: int) -> str:
     if gaps:
         ends = dict.fromkeys(f"{gap:.2f}" for gap in (min(gaps), max(gaps)))
         return f"gap {' to '.join(ends)}"
-    return f"gap below {EDGES[1]:g}" if i == 0 else f"gap above {EDGES[i]:g}"
+    if i == 0 or i + 1 == len(EDGES):
+        return f"gap below {EDGES[1]:g}" if i == 0 else f"gap above {EDGES[i]:g}"
+    return f"gap {EDGES[i]:g} to {EDGES[i + 1]:g}"
 
 
 def _place(gap: float) -> int:

@@ -30,29 +30,32 @@ def cost(table: Table) -> str:
         (record.device.name, record.device.threads, record.device.compiled_kernels, record.compile)
         for record in table.finished
     }
-    speed = "Means over seeds; memory is the highest."
+    speed = (
+        "Means over seeds; memory is the highest. Other work may have shared the machine: for speeds "
+        "see `benchmarks/README.md`."
+    )
     if len(machines) > 1:
         speed += (
             " **Device, threads, kernels or compile differ between these runs: compare no speeds.**"
         )
     return (
-        f"## Size and cost\n\n{text}\n\n{markdown(size_header, lines_of(table, 4, sizes))}\n\n"
-        f"{speed}\n\n{markdown(cost_header, lines_of(table, 3, runs_took))}"
+        f"## Size and cost\n\n{text}\n\n{markdown(size_header, lines_of(table, sizes))}\n\n"
+        f"{speed}\n\n{markdown(cost_header, lines_of(table, runs_took))}"
     )
 
 
 def unfinished(table: Table) -> str:
     """Runs that did not finish, with their errors, and rows that were not run; empty if none."""
-    lines = []
-    for runs in table.rows.values():
-        for record in runs.unfinished:
-            why = plain(record.error) if record.error else NOTHING
-            lines.append([runs.row.label, str(record.seed), record.status, why])
-        if not runs.finished and not runs.unfinished:
-            lines.append([runs.row.label, NOTHING, "not run", NOTHING])
-    if not lines:
+    lines = [
+        [runs.row.label, str(record.seed), record.status, plain(record.error or NOTHING)]
+        for runs in table.rows.values()
+        for record in runs.unfinished
+    ]
+    not_run = [runs.row.label for runs in table.rows.values() if runs.state == "not run"]
+    if not lines and not not_run:
         return ""
     command = code(table.spec.command) if table.spec.command else "The same command"
-    text = f"## Not finished\n\n{command} fills these gaps and leaves the rest."
-    lines_text = markdown(["row", "seed", "status", "error"], lines, left=(1, 2, 3))
-    return f"{text}\n\n{lines_text}"
+    parts = [f"## Not finished\n\n{command} fills these gaps and leaves the rest."]
+    parts += [markdown(["row", "seed", "status", "error"], lines, left=(1, 2, 3))] if lines else []
+    parts += [f"Not run: {'; '.join(not_run)}."] if not_run else []
+    return "\n\n".join(parts)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from experiments.formats import NOTHING, bounds, markdown, p_value, seed_list, signed
+from experiments.formats import bounds, markdown, p_value, seed_list, signed
 from experiments.runs import EQUAL_TRAIN, Compared, Table, compared_with
 from experiments.sections import PERCENT, has
 from experiments.spec import Comparison
-from experiments.statistics import ALPHA, MIN_SEEDS
+from experiments.statistics import ALPHA, MIN_SEEDS, PairedDifference
 
 OUTCOMES = {
     "val": "final val loss",
@@ -59,18 +59,19 @@ def _comparison(table: Table, comparison: Comparison, metric: str) -> str:
             f"Chosen: **{table.rows[other].row.label}**, lowest in mean {NAMES[chosen_by]} of "
             f"{labels}." + " It was chosen on these same runs, which favours it a little." * own
         )
-    if not compared:
-        return f"{title}\n\nNo other row to compare."
+    known = [(one, one.difference) for one in compared if one.difference is not None]
+    if not known:
+        return f"{title}\n\nNo other row has a seed in common with it."
     header = ["row", "difference", f"{PERCENT} interval", "p (Holm)", "n", "verdict"]
-    texts.append(markdown(header, [_difference_cells(one) for one in compared], left=(5,)))
+    texts.append(markdown(header, [_cells(*one) for one in known], left=(5,)))
+    if without := len(compared) - len(known):
+        texts.append(f"Without a seed in common here: {without} row{'s' * (without > 1)} more.")
     texts += _common_seeds(compared)
     return "\n\n".join([title, *texts])
 
 
-def _difference_cells(one: Compared) -> list[str]:
-    if one.difference is None:
-        return [one.row.row.label, NOTHING, NOTHING, NOTHING, "0", one.reading]
-    interval = one.difference.interval
+def _cells(one: Compared, difference: PairedDifference) -> list[str]:
+    interval = difference.interval
     numbers = [signed(interval.mean), bounds(interval), p_value(one.p), str(interval.n)]
     return [one.row.row.label, *numbers, one.reading]
 

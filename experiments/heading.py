@@ -10,6 +10,14 @@ from experiments.records import Finished
 from experiments.runs import Table
 
 SHORT = 12  # characters of a hash that are shown
+COMMON = {
+    "batch_size": "windows a step",
+    "model.block_size": "block",
+    "optimizer.lr": "learning rate",
+    "optimizer.weight_decay": "weight decay",
+    "schedule.warmup_steps": "warm-up steps",
+    "schedule.decay_steps": "decay steps",
+}
 MOST = 6  # values, or records that have one, that are named
 
 
@@ -19,6 +27,7 @@ def head(table: Table, command: str) -> str:
     parts = [
         f"# {plain(table.spec.title)}",
         plain(table.spec.question, most=2000),
+        plain(table.spec.setting, most=2000),
         _summary(table),
         *([_details(table, finished, command)] if finished else []),
     ]
@@ -65,6 +74,7 @@ def _details(table: Table, finished: list[Finished], command: str) -> str:
         ],
         ["scale", plain(str(first.scale))],
         ["steps", _values(finished, "steps", count)],
+        *_common_settings(finished),
         ["dtype, compile", f"{plain(first.dtype)}, {_values(finished, 'compile', _word)}"],
         ["device", _values(finished, "device.name")],
         ["threads", _values(finished, "device.threads")],
@@ -80,6 +90,23 @@ def _details(table: Table, finished: list[Finished], command: str) -> str:
         "<details>\n<summary>Code, data, device and settings</summary>\n\n"
         f"{markdown(['', ''], lines, left=(1,))}\n\n</details>"
     )
+
+
+def _common_settings(finished: list[Finished]) -> list[list[str]]:
+    """Those of COMMON that all runs share."""
+    said = []
+    for path, name in COMMON.items():
+        values = {str(_configured(record, path)) for record in finished}
+        if len(values) == 1 and values != {"None"}:
+            said.append(f"{name} {plain(values.pop())}")
+    return [["all rows", ", ".join(said)]] if said else []
+
+
+def _configured(record: Finished, path: str) -> Any:
+    value: Any = record.config
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _kernels(finished: list[Finished]) -> list[list[str]]:

@@ -50,7 +50,8 @@ def best_of_kinds(table: Table) -> str:
         "share: where most have one seed, it chose. The choice was made on these same runs, which "
         "favours every kind a little, those with more rows more. On test the rows are those that "
         f"val chose. Differences are paired by seed, with {PERCENT} intervals; *lower* and "
-        "*higher* as below, with Holm's correction over the kinds."
+        "*higher* as below, with Holm's correction over the kinds alone: among the more pairs of the "
+        "table below the same difference can be left open."
     )
     return "\n\n".join([f"## The best of each kind\n\n{text}", *filter(None, tables)])
 

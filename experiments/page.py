@@ -1,5 +1,7 @@
 """A table's page in Markdown, and what of it a terminal shows."""
 
+from collections.abc import Collection
+
 from tabulate import tabulate
 
 from experiments import sections
@@ -13,18 +15,32 @@ from experiments.other_masks import other_masks
 from experiments.reproduction import beside_published, reproduction
 from experiments.runs import Compared, Table, compared_with
 
+# A table's figures by their names, as the page has them: the first that is there stands open.
+PICTURES = {
+    "kinds": "The best of each kind",
+    "difference": "Paired differences",
+    "along": "Losses along a setting",
+    "curves": "Val loss over steps",
+    "val": "Final val loss",
+    "gap": "Train and val loss",
+}
 
-def render(table: Table, command: str) -> str:
-    """The page of a table: failures first, then results, then what they cost."""
+
+def render(table: Table, command: str, drawn: Collection[str] = ()) -> str:
+    """The page of a table: failures first, then results, then what they cost.
+
+    `drawn` are the names of its figures that lie in ../figures, as seen from the page.
+    """
     parts = [
         head(table, command),
         reproduction(table),
         unfinished(table),
+        pictures(table, drawn),
         best_of_kinds(table),
         sections.final_loss(table),
         sections.best_loss(table),
         sections.test_loss(table),
-        differences(table) if table.spec.comparisons else "",
+        _folded(differences(table), bool(table.spec.kinds)) if table.spec.comparisons else "",
         ensembles(table),
         other_masks(table),
         sections.certainty(table),
@@ -32,6 +48,30 @@ def render(table: Table, command: str) -> str:
         cost(table),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def pictures(table: Table, drawn: Collection[str]) -> str:
+    """The figures that are there; all but the first and those along a setting are folded away."""
+    there = {name: title for name, title in PICTURES.items() if name in drawn}
+    shown = [name for name in there if name in (*list(there)[:1], "along")]
+    texts = {
+        name: f"![{title}](../figures/{table.spec.name}_{name}.svg)"
+        for name, title in there.items()
+    }
+    folded = [texts[name] for name in there if name not in shown]
+    parts = [texts[name] for name in shown]
+    if folded:
+        summary = "<details>\n<summary>More figures</summary>"
+        parts.append("\n\n".join([summary, *folded, "</details>"]))
+    return "\n\n".join(["## In figures", *parts]) if parts else ""
+
+
+def _folded(section: str, fold: bool) -> str:
+    """The section's text behind its heading, where a shorter one has said the main of it."""
+    heading, _, text = section.partition("\n\n")
+    if not fold:
+        return section
+    return f"{heading}\n\n<details>\n<summary>All pairs</summary>\n\n{text}\n\n</details>"
 
 
 def glance(table: Table) -> str:

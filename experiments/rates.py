@@ -72,9 +72,11 @@ def _choice(kind: str, own: Sequence[Point]) -> Choice:
 
 
 def which_rate(found: Sequence[Point]) -> str:
-    """The section: what a rule and fixed rates lose to the best rate that ran."""
+    """The section: what a rule and fixed rates lose to the best rate that ran; empty if none did."""
     every = choices(found)
     tried = [one for one in every if not one.setting.startswith(READ_OFF)]
+    if not tried:
+        return ""
     hits = sum(one.chosen == one.best for one in tried)
     verdict = "holds" if 3 * hits >= 2 * len(tried) else "fails"
     rules = {f"always {rate:g}": rate for rate in ALWAYS} | {"the rule": None}

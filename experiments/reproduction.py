@@ -113,7 +113,8 @@ def _orders(table: Table) -> str:
         sign = "<" if step.reading == "lower" else "≈"
         ours += f" {sign} {step.other.row.label}"
     return (
-        "By val loss, lowest first; ≈ stands where our runs do not separate neighbours:\n\n"
+        "By val loss, lowest first; ≈ stands where our runs do not separate two neighbours, which "
+        "says nothing of rows further apart:\n\n"
         f"- published: {' < '.join(label for _, label in sorted(published))}\n"
         f"- ours: {ours}"
     )
@@ -137,7 +138,7 @@ def beside_published(table: Table) -> str:
     notes_text = "\n".join(
         f"{marks[key]} {plain(text, 2000)}  " for key, text in table.spec.notes.items()
     )
-    origin = f"{plain(table.spec.source, 2000)} {plain(table.spec.setting, 2000)}"
+    origin = plain(table.spec.source, 2000)
     header = ["row", "train", "published", "val", "published"]
     size_header = ["row", "ones", "published", "parameters", "published"]
     return (

@@ -10,15 +10,12 @@ MOVED, THIN = "†", "‡"  # marks of rows that a note below the table speaks o
 
 
 def lines_of(
-    table: Table, width: int, cells: dict[str, list[str]], marks: dict[str, str] | None = None
+    table: Table, cells: dict[str, list[str]], marks: dict[str, str] | None = None
 ) -> list[list[str]]:
-    """A line for each row; those without a finished run say why in the first cell."""
-    lines = []
-    for name, runs in table.rows.items():
-        blank = [runs.state] + [NOTHING] * (width - 1)
-        label = " ".join([runs.row.label, *([marks[name]] if marks and name in marks else [])])
-        lines.append([label, *cells.get(name, blank)])
-    return lines
+    """A line for each row that has cells; those without a finished run are under "Not finished"."""
+    marked = {name: f" {mark}" for name, mark in (marks or {}).items()}
+    rows = [(name, table.rows[name].row.label) for name in table.rows if name in cells]
+    return [[label + marked.get(name, ""), *cells[name]] for name, label in rows]
 
 
 def finished_rows(table: Table) -> dict[str, RowRuns]:
@@ -55,7 +52,7 @@ def final_loss(table: Table) -> str:
         record.name: changes for record in table.finished if (changes := changes_on_the_way(record))
     }
     marks = {record.row: MOVED for record in table.finished if record.name in moved}
-    parts = [f"## Final loss\n\n{text}", markdown(header, _lines(table, header, cells, marks))]
+    parts = [f"## Final loss\n\n{text}", markdown(header, lines_of(table, cells, marks))]
     if moved:
         said = "; ".join(f"{plain(name)} ({plain(', '.join(c))})" for name, c in moved.items())
         parts.append(
@@ -89,19 +86,13 @@ def best_loss(table: Table) -> str:
     )
     thin = {r.name: r.missing_evaluations for r in table.finished if r.missing_evaluations}
     marks = {record.row: THIN for record in table.finished if record.name in thin}
-    parts = [f"## Best val loss\n\n{text}", markdown(header, _lines(table, header, cells, marks))]
+    parts = [f"## Best val loss\n\n{text}", markdown(header, lines_of(table, cells, marks))]
     if thin:
         said = "; ".join(f"{plain(name)} (step {_steps(steps)})" for name, steps in thin.items())
         parts.append(
             f"{THIN} has a run that lost evaluations on the way, so its best may be elsewhere: {said}."
         )
     return "\n\n".join(parts)
-
-
-def _lines(
-    table: Table, header: list[str], cells: dict[str, list[str]], marks: dict[str, str]
-) -> list[list[str]]:
-    return lines_of(table, len(header) - 1, cells, marks)
 
 
 def _steps(steps: list[int], most: int = 5) -> str:
@@ -118,6 +109,8 @@ def test_loss(table: Table) -> str:
     cells = {}
     for name, runs in finished_rows(table).items():
         n = len(runs.values("test"))
+        if not n:
+            continue
         cells[name] = [
             str(n),
             loss(runs.mean("test")),
@@ -131,7 +124,7 @@ def test_loss(table: Table) -> str:
         "the model after the last step; the best checkpoint is the one of the lowest val loss, "
         "which is chosen on val and so is not flattered here."
     )
-    table_text = markdown(header, lines_of(table, len(header) - 1, cells))
+    table_text = markdown(header, lines_of(table, cells))
     return f"## Held-out test loss\n\n{text}\n\n{table_text}"
 
 
@@ -156,5 +149,5 @@ def certainty(table: Table) -> str:
         "same windows, so the spread, the intervals and the differences hold for this text; the "
         "windows' error is what another text of its kind could move a figure by."
     )
-    table_text = markdown(header, lines_of(table, len(header) - 1, cells))
+    table_text = markdown(header, lines_of(table, cells))
     return f"## How sure one figure is\n\n{text}\n\n{table_text}"

@@ -32,8 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         table = wanted(options, arguments)
         command = spelled("experiments.table", argv)
+        figures = home(arguments) / "figures"
+        drawn = [
+            name for name in page.PICTURES if (figures / f"{table.spec.name}_{name}.svg").is_file()
+        ]
         text = {
-            "markdown": lambda: page.render(table, command),
+            "markdown": lambda: page.render(table, command, drawn),
             "latex": lambda: papers.latex(table, command),
             "csv": lambda: papers.csv(table),
         }[arguments.format]()

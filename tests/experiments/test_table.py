@@ -97,7 +97,7 @@ def test_failed_and_missing_rows_are_named_with_their_errors(small_case, small_r
     page = render(load_table(load_spec(small_case), small_runs), COMMAND)
     lines = [" ".join(line.split()) for line in page.splitlines()]
     assert "| learned | 3 | failed | loss is nan at step 17 \\| block3 see log.txt |" in lines
-    assert "| unborn | – | not run | – |" in lines
+    assert "Not run: unborn." in lines
     assert "Over common seeds only, where one side lacks some: learned: 1, 2." in lines
 
 
@@ -282,3 +282,12 @@ def test_a_row_of_ones_own_joins_a_table_and_changes_nothing_else(
 def test_what_is_no_row_cannot_be_added(small_case, small_runs, tmp_path, capsys):
     assert main([small_case, "--runs", str(small_runs), "--add", str(tmp_path)]) == 2
     assert "must be the folder of a row" in capsys.readouterr().err
+
+
+def test_a_page_shows_the_figures_that_were_drawn(small_case, small_runs):
+    table = load_table(load_spec(small_case), small_runs)
+    page = render(table, COMMAND, ["val", "difference"])
+    shown, folded = page.split("<summary>More figures</summary>")
+    assert "![Paired differences](../figures/small_case_difference.svg)" in shown
+    assert "![Final val loss](../figures/small_case_val.svg)" in folded
+    assert "## In figures" not in render(table, COMMAND)
