@@ -125,7 +125,8 @@ def _kind_by_kind(
                 for other in lines.values():
                     if other.level is not None and other.level.row.name in references:
                         at = other.level.mean(outcome)
-                        axes.axhline(at or 0, color=look.color, ls=dash, lw=0.8, alpha=0.6)
+                        if at is not None:
+                            axes.axhline(at, color=look.color, ls=dash, lw=0.8, alpha=0.6)
         axes.set_title(name, fontsize=9)
     for empty in range(len(names), grid.size):
         grid.flat[empty].set_visible(False)
@@ -150,8 +151,9 @@ def _panel(
     for name, line in lines.items():
         if line.level is not None and not line.rows:
             at = line.level.mean(outcome)
-            level = axes.axhline(at or 0, color=line.look.color, ls=line.dash, lw=1)
-            handles.setdefault(name, level)
+            if at is not None:
+                level = axes.axhline(at, color=line.look.color, ls=line.dash, lw=1)
+                handles.setdefault(name, level)
             continue
         points = [
             (values.index(v), runs.interval(outcome)) for v, runs in sorted(line.rows.items())

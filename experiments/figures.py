@@ -120,7 +120,7 @@ def final_val(table: Table) -> Figure:
         look, values = looks(table)[runs.row.family], list(runs.values("val").values())
         interval = mean_interval(values)
         if interval.low is None or interval.high is None:
-            error = 2 * next(iter(runs.values("val_stderr").values()))
+            error = 2 * (runs.mean("val_stderr") or 0.0)
             ends = (interval.mean - error, interval.mean + error)
             axes.plot(ends, [place, place], color=look.color, lw=1.2, ls=(0, (1, 2)))
         else:

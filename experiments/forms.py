@@ -149,7 +149,7 @@ def errors_at_the_end(laws: Mapping[str, Law], points: Sequence[Point]) -> Error
 
 
 def errors_near(laws: Mapping[str, Law], points: Sequence[Point], at: Setting) -> Errors:
-    """As above at the epoch where a cell is as far gone as `at` is; cells that never are have none."""
+    """As above at the epoch where a cell is as far gone as `at` is; of one that never is, the nearest."""
     errors = defaultdict[str, dict[str, float]](dict)
     for row in rows_of(points):
         for cell, law in laws.items():
@@ -158,9 +158,8 @@ def errors_near(laws: Mapping[str, Law], points: Sequence[Point], at: Setting) -
             if wanted is None or not own or row not in law.cost:
                 continue
             xs = [(_size_and_x(law.form, point.at) or (0, 0))[1] for point in own]
-            if max(xs) >= wanted[1]:
-                nearest = min(zip(xs, own, strict=True), key=lambda one: abs(one[0] - wanted[1]))[1]
-                errors[row][cell] = _error(law, nearest)
+            nearest = min(zip(xs, own, strict=True), key=lambda one: abs(one[0] - wanted[1]))[1]
+            errors[row][cell] = _error(law, nearest)
     return dict(errors)
 
 

@@ -113,15 +113,15 @@ class Data(Part):
 class Metrics(Part):
     """The closing evaluation of the last weights, and what the run took.
 
-    Ones are there for rows with a learned mask, `val_ema` for averaged weights, and no speed is
-    there for a run whose last process had no step left to do.
+    Ones are there for rows with a learned mask, `val_ema` for averaged weights, a standard error for
+    two windows or more, and no speed is there for a run whose last process had no step left to do.
     """
 
     train: Number = Field(alias="train/loss_nats")
-    train_stderr: Number = Field(alias="train/loss_stderr")
+    train_stderr: Number | None = Field(None, alias="train/loss_stderr")
     train_windows: Count | None = Field(None, alias="train/windows")
     val: Number = Field(alias="val/loss_nats")
-    val_stderr: Number = Field(alias="val/loss_stderr")
+    val_stderr: Number | None = Field(None, alias="val/loss_stderr")
     val_windows: Count | None = Field(None, alias="val/windows")
     val_ema: Number | None = Field(None, alias="val/ema_loss_nats")
     bits_per_byte: Number | None = Field(None, alias="val/bits_per_byte")

@@ -141,7 +141,7 @@ def certainty(table: Table) -> str:
         errors = [runs.values(f"{metric}_stderr").values() for metric in ("train", "val")]
         cells[name] = [
             *(loss(None if spread is None else spread.sd) for spread in spreads),
-            *(loss(root_mean_square(error)) for error in errors),
+            *(loss(root_mean_square(error) if error else None) for error in errors),
         ]
     text = (
         "Spread is the standard deviation from seed to seed; windows is the standard error of one "
