@@ -105,6 +105,7 @@ def try_masks(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
     from tracking.directory import open_finished
     from tracking.load import load_run
     from tracking.record import add_to_record
+    from tracking.show import show_to_its_own
 
     if not args.record:
         run = load_run(directory, "last", args.device)
@@ -114,6 +115,7 @@ def try_masks(directory: Path, args: argparse.Namespace) -> dict[str, Any]:
         run = load_run(directory, "last", record["device"]["kind"])
         masks = record.get("masks") or {}
         add_to_record(opened, masks={**masks, args.split: losses_with_other_masks(run, args.split)})
+        show_to_its_own(opened)
         return {"split": args.split, **opened.read_record()["masks"][args.split]}
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from cli.arguments import positive, seed, temperature
 from cli.errors import run_cli
 
 
@@ -9,11 +10,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, metavar="DIR", help="a run's directory")
     parser.add_argument("--prompt", default="The", help="text to go on from")
-    parser.add_argument("--tokens", type=int, default=200, help="how many to write")
-    parser.add_argument("--samples", type=int, default=1, help="how many texts")
-    parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest")
-    parser.add_argument("--top-k", type=int, default=200, help="draw among the k likeliest")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tokens", type=positive, default=200, help="how many to write")
+    parser.add_argument("--samples", type=positive, default=1, help="how many texts")
+    parser.add_argument(
+        "--temperature", type=temperature, default=0.8, help="0: always the likeliest"
+    )
+    parser.add_argument("--top-k", type=positive, default=200, help="draw among the k likeliest")
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     args = parser.parse_args()

@@ -12,8 +12,10 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import (
@@ -145,7 +147,15 @@ def _explain_mistake(error: BaseException) -> str | None:
         return _explain_interpolation(_brief(str(error)))
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return _explain_group_value(str(error))
+    if isinstance(error, ValueError) and _raised_by_torchs_optimizer(error):
+        return f"optimizer: {error}"
     return str(error) if isinstance(error, UserError) else None
+
+
+def _raised_by_torchs_optimizer(error: BaseException) -> bool:
+    """Its options are torch's own, and so are its words for a wrong one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "/torch/optim/" in Path(frames[-1].filename).as_posix()
 
 
 def _explain_machine(error: BaseException) -> str | None:

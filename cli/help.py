@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from cli.parsing import parse
 from cli.spelling import CONFIGS, choices_of, groups
 
 PAGE = """\
@@ -49,7 +50,8 @@ def asks_for_help() -> bool:
 
 def print_help() -> None:
     """The page, with the values that the command line's overrides lead to."""
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    overrides = [str(o.input_line) for o in parse(given) if not o.is_sweep_override()]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides)
     values = "\n".join("  " + "  ".join(_value(cfg, key) for key in line) for line in VALUES)

@@ -16,7 +16,10 @@ PATH = Path(__file__).resolve().parents[1] / "results" / "same_code.json"
 
 def oldest(file: str, digest: str) -> str:
     """The digest of the oldest version of the file that is known to compute the same."""
-    before = _before(PATH)
+    return _followed(_before(PATH), file, digest)
+
+
+def _followed(before: Mapping[tuple[str, str], str], file: str, digest: str) -> str:
     while (file, digest) in before:
         digest = before[file, digest]
     return digest
@@ -29,6 +32,10 @@ def read(path: Path = PATH) -> list[dict[str, Any]]:
 
 @cache
 def _before(path: Path) -> Mapping[tuple[str, str], str]:
-    return {
-        (file, now): then for entry in read(path) for file, (then, now) in entry["files"].items()
-    }
+    before: dict[tuple[str, str], str] = {}
+    for entry in read(path):
+        for file, (then, now) in entry["files"].items():
+            one, other = (_followed(before, file, digest) for digest in (then, now))
+            if one != other:  # of two that were each shown equal to a third, the oldest are one too
+                before[file, other] = one
+    return before

@@ -149,7 +149,7 @@ def errors_at_the_end(laws: Mapping[str, Law], points: Sequence[Point]) -> Error
 
 
 def errors_near(laws: Mapping[str, Law], points: Sequence[Point], at: Setting) -> Errors:
-    """As above at the epoch where a cell is as far gone as `at` is; of one that never is, the nearest."""
+    """As above at the epoch where a cell is as far gone as `at` is, or nearest to that."""
     errors = defaultdict[str, dict[str, float]](dict)
     for row in rows_of(points):
         for cell, law in laws.items():

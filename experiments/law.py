@@ -170,8 +170,9 @@ def page(
         *(_fit(one, names) for one in fits.values()),
         "## Where no form was fitted\n\nThe interval is "
         f"{LEVEL:.0%}, from the errors at cells left out, each where its own gap, or excess, is "
-        "nearest to that of the table, which not all reach. That the form was chosen on these cells, and the noise of the outcome, are "
-        "not in it. A verdict has the form that is taken and *line*, which came first.",
+        "nearest to that of the table, which not all reach. That the form was chosen on these cells, "
+        "and the noise of the outcome, are not in it. A verdict has the form that is taken "
+        "and *line*, which came first.",
     ]
     if small is not None:
         parts.append(_small(fits, points, small, kept))

@@ -61,17 +61,17 @@ def model_card(run: LoadedRun, record: Mapping[str, Any], is_learned: bool) -> s
 
 def _figures(run: LoadedRun, record: Mapping[str, Any]) -> str:
     """The record's figures of the exported checkpoint."""
-    is_best = record.get("best", {}).get("step") == run.checkpoint.step
-    measured = dict(record.get("best" if is_best else "metrics", {}))
+    if record.get("status") != "finished":
+        return "The run had not finished, and its record has no closing evaluation.\n"
+    is_best = record["best"]["step"] == run.checkpoint.step
+    measured = dict(record["best" if is_best else "metrics"])
     measured |= record.get("test", {}).get("best" if is_best else "final", {})
     rows = [
-        f"| {split} | {measured[f'{split}/loss_nats']:.4f} ± {measured[f'{split}/loss_stderr']:.4f} "
+        f"| {split} | {measured[f'{split}/loss_nats']:.4f}{_error(measured[f'{split}/loss_stderr'])} "
         f"| {measured[f'{split}/bits_per_byte']:.4f} | {measured[f'{split}/windows']} |\n"
         for split in ("train", "val", "test")
         if f"{split}/loss_nats" in measured
     ]
-    if record.get("status") != "finished" or not rows:
-        return "The run had not finished, and its record has no closing evaluation.\n"
     commit = (record["code"]["commit"] or "unknown")[:12]
     return (
         "| split | loss in nats a token | bits per byte | windows |\n|---|---|---|---|\n"
@@ -79,6 +79,10 @@ def _figures(run: LoadedRun, record: Mapping[str, Any]) -> str:
         + f"\nFrom the run's record: in {record['dtype']}, on disjoint windows, ± their standard "
         f"error; seed {record['seed']}, code of commit {commit}.\n"
     )
+
+
+def _error(stderr: float | None) -> str:
+    return "" if stderr is None else f" ± {stderr:.4f}"  # one window has none
 
 
 def _text(source: str, licence: str | None, record: Mapping[str, Any]) -> str:

@@ -43,10 +43,10 @@ def export_run(run: LoadedRun, directory: Path) -> None:
     model = to_model(run.model, ours.end_of_text)
     _check_logits(run.model, model)
     record = read_record(run.directory)
+    card = model_card(run, record, is_learned=bool(learned_masks(run.model)))
     logging.disable_progress_bar()
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    card = model_card(run, record, is_learned=bool(learned_masks(run.model)))
     (directory / "README.md").write_text(card, encoding="utf-8")
 
 

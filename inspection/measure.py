@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from inspection.observe import Observed, learned_only, observe
 from model.gpt import GPT
 from training.device import Machine
@@ -110,6 +111,11 @@ def prefix_change(model: GPT, windows: Tensor, machine: Machine) -> PrefixChange
     middle = windows.size(1) // 2
     other = torch.cat([windows[:, :middle], windows.roll(1, 0)[:, middle:]], dim=1)
     kept = windows[:, middle] != other[:, middle]
+    if not kept.any():
+        raise UserError(
+            f"windows={len(windows)} have one and the same token in their middle, so that no two "
+            "differ there: more are needed"
+        )
     first = learned_only(observe(model, windows[kept], machine, training=False))
     second = learned_only(observe(model, other[kept], machine, training=False))
     pairs = {key: (seen.mask, second[key].mask) for key, seen in first.items()}

@@ -12,7 +12,7 @@ from optuna.trial import Trial, TrialState
 from cli.sweep.jobs import Job
 from cli.sweep.outcome import read_outcome
 from cli.sweep.sweep import Sweep
-from common.errors import MISTAKEN, NON_FINITE
+from common.errors import IN_USE, MISTAKEN, NON_FINITE
 from search.curve import n_steps, val_curve
 from search.report import SearchReport
 from search.space import Space
@@ -160,4 +160,7 @@ class Search(Sweep):
 
     def _was_interrupted(self, job: Job) -> bool:
         attempt = self.attempts.get(job)
-        return not (attempt and attempt.pruned) and super()._was_interrupted(job)
+        if attempt and attempt.pruned:
+            return False
+        # A run that another process has is gone on with later; another trial would not wait for it.
+        return job.code == IN_USE or super()._was_interrupted(job)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 # Before anything imports torch. The tests run in several processes (make test), and shapes are tiny.
@@ -37,17 +38,32 @@ def way(request):
         yield request.param
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cut():
+    """Nothing here outlives one: what a test means to happen at an fsync is in `files.fault_hook`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
+    register_schema()
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        cfg = compose("train", [*TINY, *overrides])
+    check_config(cfg)
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
 @pytest.fixture
 def tiny_cfg(tmp_path: Path) -> Callable[..., DictConfig]:
     """A function from overrides to a resolved config of a model that trains in milliseconds."""
 
     def make(*overrides: str) -> DictConfig:
-        register_schema()
-        places = (f"runs_dir={tmp_path / 'runs'}",)
-        with initialize_config_dir(CONFIGS, version_base="1.3"):
-            cfg = compose("train", [*TINY, *places, *overrides])
-        check_config(cfg)
-        OmegaConf.resolve(cfg)
+        cfg = _composed(*overrides).copy()
+        if not any(override.startswith("runs_dir=") for override in overrides):
+            cfg.runs_dir = str(tmp_path / "runs")
         return cfg
 
     return make

@@ -5,6 +5,7 @@ those without compiled kernels, which not every machine has; `tests/ops` holds t
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -27,6 +28,11 @@ TINY = (
 
 def composed(*overrides: str) -> DictConfig:
     """The checked and resolved config of these overrides, as train.py has it."""
+    return _composed(*overrides).copy()
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
     GlobalHydra.instance().clear()
     register_schema()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from cli.errors import run_cli
 from common.errors import InUseError
@@ -73,7 +74,9 @@ MISTAKES = {
     "-m hydra.launcher={_target_:os.system}": ["Hydra's own parts"],
     # a row
     "row=published/learned dropout=none": ["has dropout=learned, and a row is its definition"],
-    "table=published dropout=none runs_dir=.": ["published/standard_0.2 has dropout=standard"],
+    "table=published row=published/none,published/standard_0.2 dropout=none runs_dir=.": [
+        "published/standard_0.2 has dropout=standard"
+    ],
 }
 
 
@@ -133,6 +136,16 @@ def test_a_librarys_value_error_is_a_bug_of_ours():
         run_cli(lambda: int("a word"))
 
 
+def test_a_wrong_option_of_torchs_optimizers_is_the_persons(capsys):
+    def run() -> None:
+        torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=-1)
+
+    with pytest.raises(SystemExit) as exit_:
+        run_cli(run)
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "error: optimizer: Invalid momentum value: -1\n"
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -167,7 +180,7 @@ def test_a_path_in_the_way_is_the_persons_and_a_run_in_use_has_a_code(capsys, er
 
 
 def test_help_shows_commands_choices_and_values():
-    done = train_py("--help", "scale=small")
+    done = train_py("--help", "scale=small", "seed=1,2")
     assert done.returncode == 0
     for part in (
         "python train.py table=published",

@@ -15,7 +15,7 @@ from cli.config import check_config, register_schema
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LEFT_OUT = (".*", "__pycache__", "*.egg-info", "runs", "wandb")
+LEFT_OUT = (".*", "__pycache__", "*.egg-info", "results", "runs", "wandb")
 TINY = ("steps=2", "model.n_layer=1", "model.n_embd=16", "batch_size=4", "micro_batch_size=4",
         "evaluate.windows=4", "evaluate.final_windows=4", "tracker=none", "data.max_bytes=400000",
         "data.max_train_tokens=20000")  # fmt: skip

@@ -24,7 +24,8 @@ def copy(tmp_path: Path) -> Path:
     left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "wandb")
 
     def ignore(folder: str, names: list[str]) -> set[str]:
-        return left_out(folder, names) | ({"runs"} if Path(folder) == ROOT else set())
+        others = {ROOT: {"runs"}, ROOT / "results" / "runs": {*names} - {TABLE}}
+        return left_out(folder, names) | others.get(Path(folder), set())
 
     shutil.copytree(ROOT, copy, ignore=ignore)
     return copy

@@ -210,12 +210,14 @@ def _acquire(path: Path) -> int:
 
 
 def _move_aside(path: Path, lock: int) -> int:
-    """Rename the directory to `<name>.old<n>` and lock a new one in its place."""
+    """Rename the directory to `old<n>-<name>`, which is no run's, and lock a new one in its place.
+
+    The lock that was held is closed once the new one is: until then it is the caller's.
+    """
     number = 1
-    while (aside := path.with_name(f"{path.name}.old{number}")).exists():
+    while (aside := path.with_name(f"old{number}-{path.name}")).exists():
         number += 1
     path.rename(aside)
-    try:
-        return _acquire(path)
-    finally:
-        os.close(lock)
+    new = _acquire(path)
+    os.close(lock)
+    return new

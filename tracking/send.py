@@ -7,9 +7,11 @@ For runs that had no tracker, and for what evaluate.py --record and inspect_mask
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 from cli.errors import run_cli
+from common.errors import FAILED
 from common.wandb_places import PROJECT
 
 
@@ -31,9 +33,14 @@ def main() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     tracker = WandbTracker(project=args.project, entity=args.entity, mode=args.mode)
+    unsent = []
     for directory in args.run:
         with open_finished(directory, by_any_code=True) as run:
-            show_again(run, tracker)
+            if not show_again(run, tracker):
+                unsent.append(str(directory))
+    if unsent:
+        print(f"error: not sent: {', '.join(unsent)}", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,11 @@ def closing_event(step: int, of: str, values: Mapping[str, float | None]) -> Eve
     return Event(step, known, closing=True)
 
 
-def show_again(run: RunDirectory, tracker: Tracker) -> None:
-    """Give a tracker all that a finished run's files hold by now, as it gets it after a resume."""
+def show_again(run: RunDirectory, tracker: Tracker) -> bool:
+    """Give a tracker all that a finished run's files hold by now, as it gets it after a resume.
+
+    False where the tracker failed, of which it has warned.
+    """
     record = run.read_record()
     step = record["steps"]
     files = [read_lines(run.path / name) for name in ("metrics.jsonl", "media.jsonl")]
@@ -65,7 +68,9 @@ def show_again(run: RunDirectory, tracker: Tracker) -> None:
         *(closing_event(step, of, values) for of, values in (record.get("test") or {}).items()),
     ]
     facts = {name: record[name] for name in _FACTS if name in record}
-    GuardedTracker(tracker, tracked(run, facts), earlier).close(0)
+    guarded = GuardedTracker(tracker, tracked(run, facts), earlier)
+    guarded.close(0)
+    return not guarded.dropped
 
 
 def show_to_its_own(run: RunDirectory) -> None:

@@ -124,6 +124,11 @@ class GuardedTracker:
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> bool:
+        """Whether the tracker failed, or did not answer: it lacks a part of the run, or all of it."""
+        return self._dropped
+
     def put(self, event: Event) -> None:
         """Hand an event over; never waits."""
         if self._dropped or not self._thread.is_alive():
@@ -167,7 +172,7 @@ class GuardedTracker:
         with self._lock:  # both threads may find a reason
             if not self._dropped:
                 logger.warning(
-                    "the tracker is dropped: %s. The run goes on, and %s has all of it",
+                    "the tracker is dropped: %s. The run is not touched by it, and %s has all of it",
                     reason,
                     self._run.directory,
                 )

@@ -1,5 +1,6 @@
 """Every preset in configs/dropout fills a model, and any of its slots can be filled otherwise."""
 
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -15,6 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = sorted(path.stem for path in (CONFIGS / "dropout").glob("*.yaml"))
 
 
+@cache
 def compose(*overrides: str) -> DictConfig:
     register_schema()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):

@@ -17,6 +17,13 @@ def test_records_come_back_by_row_and_seed(small_runs):
     assert (records[2].status, isinstance(records[2], Finished)) == ("failed", False)
 
 
+def test_one_window_has_no_standard_error(write, make_record, tmp_path):
+    write(make_record("none", 1, 4.0, 2.6, **{"metrics__val/loss_stderr": None}))
+    (record,) = read_records(tmp_path / "runs")
+    assert isinstance(record, Finished)
+    assert record.metric("val_stderr") is None
+
+
 def test_every_number_of_the_table_is_found_in_a_record(write, make_record, tmp_path):
     write(
         make_record(

@@ -88,7 +88,7 @@ def test_a_run_that_saves_on_a_signal_is_waited_for(table, tmp_path, group, save
     saves = tmp_path / "train.py"
     saves.write_text(
         "import signal, sys, time\n"
-        "def save(*_):\n    time.sleep(0.5); print('saved', flush=True); "
+        "def save(*_):\n    time.sleep(0.1); print('saved', flush=True); "
         f"sys.exit({saved_code})\n"
         "signal.signal(signal.SIGINT, save); signal.signal(signal.SIGTERM, save)\n"
         "print('ready', flush=True)\ntime.sleep(60)\n"

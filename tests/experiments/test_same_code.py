@@ -45,6 +45,11 @@ def test_versions_that_were_shown_to_be_equal_are_the_oldest_one(shown):
     assert equal_code.oldest("data/prepare.py", "c") == "c"
 
 
+def test_two_that_were_each_shown_to_equal_a_third_are_one(shown):
+    shown(["a", "b"], ["c", "b"], ["c", "d"])
+    assert len({equal_code.oldest(FILE, digest) for digest in "abcd"}) == 1
+
+
 def test_their_records_share_a_table_and_its_code(record, shown, tmp_path):
     content = copy.deepcopy(record.content)
     old = content["code"]["files"][FILE]

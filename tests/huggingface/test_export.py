@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 import export
 from data.tokenizers import open_tokenizer
+from huggingface.card import model_card
 from huggingface.export import export_run
 from huggingface.tokenizer import to_transformers
 from tests.huggingface.conftest import logits_of
@@ -143,6 +144,30 @@ def test_the_card_has_the_records_figures_of_the_exported_weights(make_run, tmp_
     assert "license: cc-by-sa-4.0" in card
     assert "| val | 3.2500 ± 0.0100 | 2.5000 | 8 |" in card
     assert "20,000 tokens" in card
+
+
+UNFINISHED = {
+    "status": "interrupted", "time_s": 1.0, "code": {"commit": None, "files": {}},
+    "metrics": None, "best": {"step": 0, "val/loss_nats": 3.0},
+    "data": {"source": "sample", "train_tokens": 20000, "fingerprint": "cd" * 32},
+}  # fmt: skip
+
+
+def test_the_card_of_an_unfinished_run_says_so(make_run, tmp_path):
+    run = make_run("dropout=none")
+    (run.directory / "record.json").write_text(json.dumps(UNFINISHED))
+    export_run(run, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "The run had not finished, and its record has no closing evaluation." in card
+
+
+def test_the_card_has_no_standard_error_of_one_window(make_run):
+    run = make_run("dropout=none")
+    split = {"loss_nats": 3.25, "loss_stderr": None, "bits_per_byte": 2.5, "windows": 1}
+    best = {"step": 0} | {f"val/{name}": value for name, value in split.items()}
+    record = UNFINISHED | {"status": "finished", "seed": 1, "dtype": "bfloat16", "best": best}
+    card = model_card(run, record, is_learned=False)
+    assert "| val | 3.2500 | 2.5000 | 1 |" in card
 
 
 def test_the_command_writes_a_new_directory_alone(make_run, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from common.errors import UserError
 from dropout.base import DropoutOutput
 from inspection.measure import (
     Change,
@@ -62,6 +63,11 @@ def test_masks_of_texts_with_one_beginning_agree_up_to_the_first_different_token
         assert torch.all(share[seen.offset < 0] == 0)
         assert share[seen.offset >= 0].mean() > 0.05
     assert seen.random[seen.offset < 0].mean() > 0.05
+
+
+def test_texts_with_one_middle_cannot_be_set_beside_each_other(learned, machine, windows):
+    with pytest.raises(UserError, match=f"windows={len(windows)} .* more are needed"):
+        prefix_change(learned, windows[:1].expand_as(windows), machine)
 
 
 def test_masks_that_look_ahead_are_found_out(learned, machine, windows):

@@ -13,7 +13,7 @@ import pytest
 from optuna.pruners import MedianPruner
 from optuna.trial import TrialState
 
-from common.errors import IN_USE
+from common.errors import IN_USE, INTERRUPTED
 from search import __main__, search, study
 from search.space import load_space
 from search.study import JOURNAL, open_study
@@ -162,6 +162,13 @@ def test_a_failed_trial_leaves_the_others_alone_and_does_not_count(place, capsys
     assert "Trials: 2 failed." in said
     assert run(place, "--trials", "2", "ends=1") == 1
     assert "Trials: 4 failed." in capsys.readouterr().out
+
+
+def test_a_run_that_another_process_has_is_no_failed_trial(place, capsys):
+    assert run(place, "--trials", "2", f"ends={IN_USE}") == INTERRUPTED
+    said = capsys.readouterr().out
+    assert "Trials: 1 cut off." in said  # and no second one that would be cut off as well
+    assert "failed" not in said
 
 
 def test_a_mistake_in_the_command_ends_the_search_at_the_first_trial(place, capsys):

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from omegaconf import MissingMandatoryValue, OmegaConf
 
+from common.errors import InUseError
 from common.files import TEMPORARY
+from experiments.records import find_records
+from tracking import directory
 from tracking.directory import RunDirectory, open_finished, open_run, run_hash
 
 CONFIG = {
@@ -142,8 +145,23 @@ def test_a_run_that_used_other_code_is_not_gone_on_with_and_fresh_keeps_it_besid
     for n in (1, 2):
         with open_in(tmp_path, fresh=True) as run:
             assert run.status == "new"
-            assert (path.with_name(f"{path.name}.old{n}") / "record.json").exists()
+            assert (path.with_name(f"old{n}-{path.name}") / "record.json").exists()
             leave(run, "finished")
+    table = path.parent.parent
+    assert [found for found, _ in find_records(table)] == [path / "record.json"]  # not the old ones
+
+
+def test_a_new_directory_that_another_process_took_first_is_in_use(tmp_path, monkeypatch):
+    """Once the old one has been moved aside: its lock is closed, and once."""
+    leave(open_in(tmp_path), "finished")
+    acquire = iter([directory.acquire])
+
+    def taken(path, refuse):
+        return next(acquire, lambda *_: refuse("another process"))(path, refuse)
+
+    monkeypatch.setattr(directory, "acquire", taken)
+    with pytest.raises(InUseError, match="in use by another process"):
+        open_in(tmp_path, fresh=True)
 
 
 def test_a_finished_run_stays_finished_and_says_what_changed_since(tmp_path):

@@ -59,14 +59,14 @@ class Listener:
         list(events)
 
 
-def go_on(root: Path, last: int = 3, whole: bool = True) -> Path:
-    """A run in small, from wherever its directory stands; finished with `last=4`.
+def go_on(root: Path, last: int = 3, whole: bool = True, fresh: bool = False) -> Path:
+    """A run in small, from wherever its directory stands, or `fresh`; finished with `last=4`.
 
     Not `whole`, it does no more than read what is there.
     """
     config = {
         "seed": 3, "steps": 4, "eval_every": 2, "row_name": "none", "scale": "nano",
-        "table_name": None, "runs_dir": str(root),
+        "table_name": None, "runs_dir": str(root), "fresh": fresh,
     }  # fmt: skip
     with open_run(config, "text", dtype="float32", device_kind="cpu") as run:
         if run.status != "finished":
@@ -277,6 +277,8 @@ def test_what_is_no_file_or_no_text_is_a_line_and_fresh_gets_past_it(tmp_path, n
     if said:
         assert str(path) in said
         assert any(remedy in said for remedy in ("fresh=true", "remove it", "move it away"))
+    if "fresh=true" in said:
+        assert go_on(tmp_path, 4, fresh=True) == path.parent
 
 
 @pytest.mark.parametrize(
