@@ -1,4 +1,4 @@
-"""What a value may be, written beside its type: `steps: AtLeast1 = MISSING`.
+"""What a value may be, written beside its type: `steps: Count = MISSING`.
 
 The annotations are pydantic's, and OmegaConf does not see them: one dataclass says to Hydra what
 is composed of which types, and to pydantic what its values may be.

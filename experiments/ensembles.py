@@ -77,7 +77,7 @@ def ensembles(table: Table) -> str:
         plain(runs.row.label)
         for runs in finished_rows(table).values()
         if any(record.ensemble for record in runs.finished)
-        and row_ensemble(runs, "val", "final") is None
+        and not any(row_ensemble(runs, split, "final") for split in ("val", "test"))
     ]
     said = [f"Made of fewer or other runs than the row has now, and left out: {', '.join(stale)}."]
     return "\n\n".join(["## Ensembles", text, *filter(None, tables), *(said if stale else [])])

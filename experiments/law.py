@@ -304,7 +304,7 @@ def _verdict(one: Predicted, outcome: float | None) -> str:
         return NOTHING
     if abs(outcome - one.gain) > one.half:
         return "**outside**"
-    return "inside" if abs(one.gain) > one.half else "inside, as zero is"
+    return "inside" if abs(one.gain) > one.half else "inside; so is zero"
 
 
 def keep(points: Sequence[Point], small: Elsewhere, path: Path) -> None:

@@ -76,14 +76,14 @@ def turning(runs: Path) -> str:
         "row's mean stays below none of the same setting, over the seeds that they share; one seed is "
         "in brackets. The rule was read off the first four cells at decay 0.1: standard 0.1 stays "
         f"below none from no more than {BEFORE:.0f} epochs before the earliest of those to no more "
-        f"than {AFTER:.0f} after the latest, or never where the run may end before that. It was "
+        f"than {AFTER:.0f} after the latest, or never, if the run may end first. It was "
         f"written in the log before it was tried, and holds in {held} of {len(ruled)} other settings; "
         f"in {early} of those the run ends so soon after the turn that only a gain that begins before "
         "it would have told against the rule.\n\n"
-        "What is mild, costs a little while none still falls and ends below an overfit none must cross "
-        "it somewhere near, and drop path 0.1 does so too. The rule says no more than that of small "
-        "models at a constant learning rate: a run whose val loss still falls at its end has little "
-        "to gain by standard dropout."
+        "A mild dropout that costs a little early and ends below an overfit none must cross it somewhere "
+        "near that turn, as drop path 0.1 does too. The rule says no more than this, of small models at "
+        "a constant learning rate: a run whose val loss still falls at its end has little to gain by "
+        "standard dropout."
     )
     header = ["setting", "none is lowest at", *(c.replace("_", " ") for c in COLUMNS), "rule"]
     cells = [line.cells for line in (*seen, *tried)]

@@ -91,5 +91,5 @@ def new_run(copy: Path, row: str) -> Path:
     return folder
 
 
-def test_records_of_one_table_name_their_code() -> None:
+def test_every_record_names_its_code() -> None:
     assert RECORDS and all(json.loads(path.read_text())["code"]["commit"] for path in RECORDS)

@@ -1,4 +1,4 @@
-"""What a run tells of itself: the facts in its record, a line while it goes, a summary at its end."""
+"""What a run tells of itself on the terminal: a line while it goes, and a summary at its end."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
     assert there[0].endswith("3.0 M parameters, gap 2.000, excess 0.900")
     learned = {row.split("|")[2].strip(): row for row in there if row.startswith("| learned")}
     assert "**outside**" in learned["line"]
-    assert "inside, as zero is" in learned["excess"]
+    assert "inside; so is zero" in learned["excess"]
     assert "side" not in learned["bent"]  # neither the first nor the one that was taken
     assert sum("not run" in row for row in there) == len(FORMS)
     live = parts_of(page(points(), "", small, None))["published_small"]
