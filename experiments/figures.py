@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from common.errors import UserError
 from experiments.along import along
+from experiments.along_train import val_against_train
 from experiments.command import answer, home, parser, print_list, wanted
 from experiments.forest import GREY, forest, limit
 from experiments.formats import signed
@@ -226,6 +227,7 @@ FIGURES: dict[str, Callable[[Table], Figure | None]] = {
     "val": final_val,
     "difference": val_difference,
     "gap": train_val_gap,
+    "fit": val_against_train,
     "along": along,
     "kinds": kinds_figure,
 }

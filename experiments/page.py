@@ -23,6 +23,7 @@ PICTURES = {
     "curves": "Val loss over steps",
     "val": "Final val loss",
     "gap": "Train and val loss",
+    "fit": "Val loss against train loss",
 }
 
 

@@ -80,10 +80,10 @@ def turning(runs: Path) -> str:
         f"written in the log before it was tried, and holds in {held} of {len(ruled)} other settings; "
         f"in {early} of those the run ends so soon after the turn that only a gain that begins before "
         "it would have told against the rule.\n\n"
-        "A mild dropout that costs a little early and ends below an overfit none must cross it somewhere "
-        "near that turn, as drop path 0.1 does too. The rule says no more than this, of small models at "
-        "a constant learning rate: a run whose val loss still falls at its end has little to gain by "
-        "standard dropout."
+        "A mild dropout that costs a little early and ends below an overfit none must cross it "
+        "somewhere near that turn, as drop path 0.1 does too. The rule says no more than this, of "
+        "small models at a constant learning rate: a run whose val loss still falls at its end has "
+        "little to gain by standard dropout."
     )
     header = ["setting", "none is lowest at", *(c.replace("_", " ") for c in COLUMNS), "rule"]
     cells = [line.cells for line in (*seen, *tried)]

@@ -5,6 +5,7 @@ from matplotlib import pyplot as plt
 
 from common.errors import UserError
 from experiments.along import along
+from experiments.along_train import val_against_train
 from experiments.figures import (
     draw,
     final_val,
@@ -32,7 +33,7 @@ def table(small_case, small_runs):
 )
 def test_every_figure_is_written(table, tmp_path, suffix, head):
     names = [path.name for path in draw(table, tmp_path / "figures", suffix)]
-    figures = ("curves", "val", "difference", "gap")
+    figures = ("curves", "val", "difference", "gap", "fit")
     assert names == [f"small_case_{name}.{suffix}" for name in figures]
     for name in names:
         assert head in (tmp_path / "figures" / name).read_bytes()
@@ -89,7 +90,7 @@ def test_one_seed_can_be_drawn(small_case, write, make_record, tmp_path):
     for row in ("none", "learned"):
         write(make_record(row, 1, 4.0, 2.6))
     table = load_table(load_spec(small_case), tmp_path / "runs")
-    assert len(draw(table, tmp_path / "figures")) == 4
+    assert len(draw(table, tmp_path / "figures")) == 5
     assert "support no order" in val_difference(table).get_supxlabel()
 
 
@@ -216,3 +217,17 @@ def test_a_suffix_that_is_no_pictures_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"'x\.doc': one of .*svg"):
         save(plt.figure, tmp_path / "x.doc")
     assert not plt.get_fignums()
+
+
+def test_val_against_train_has_the_reference_thick_and_every_row_beside_it(table):
+    axes = val_against_train(table).axes[0]
+    widths = [line.get_linewidth() for line in axes.lines if len(line.get_xdata()) > 1]
+    assert len(widths) == 3 and widths.count(max(widths)) == 1
+    assert axes.get_title() == "thick: none"
+    left, right = axes.get_xlim()
+    assert left > right  # train loss falls to the right
+
+
+def test_one_row_alone_has_no_other_to_be_set_beside(small_case, write, make_record, tmp_path):
+    write(make_record("none", 1, 4.0, 2.6))
+    assert val_against_train(load_table(load_spec(small_case), tmp_path / "runs")) is None
