@@ -17,12 +17,17 @@ BEFORE_LOWEST = 0.8  # nats of train loss that are shown before the reference's 
 
 
 def course(runs: RowRuns) -> list[tuple[float, float]]:
-    """Mean train and val loss at the evaluations that all of a row's seeds have, in order."""
+    """Mean train and val loss at the evaluations that all of a row's seeds have, in order.
+
+    Of the averaged weights where a run keeps some: the last ones' jitter.
+    """
     by_step = defaultdict[int, list[tuple[float, float]]](list)
     for record in runs.finished:
+        averaged = record.metrics.val_ema is not None
         for point in record.curve:
-            if point.train is not None:
-                by_step[point.step].append((point.train, point.val))
+            train, val = (point.train_ema, point.val_ema) if averaged else (point.train, point.val)
+            if train is not None and val is not None:
+                by_step[point.step].append((train, val))
     whole = [both for _, both in sorted(by_step.items()) if len(both) == len(runs.finished)]
     return [(float(train), float(val)) for train, val in (np.mean(both, axis=0) for both in whole)]
 
@@ -62,11 +67,16 @@ def val_against_train(table: Table) -> Figure | None:
     figure.supylabel("val loss, nats a token", fontsize=9)
     figure.legend(
         handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False,
-        fontsize=8, title="mean over seeds, from evaluation to evaluation; mark: the last. Below "
+        fontsize=8, title=f"{_weights(shown)}, mean over seeds, by evaluation; mark: the last. Below "
         "another curve:\nbetter at equal train loss; on it: the same, sooner or later",
         title_fontsize=8,
     )  # fmt: skip
     return figure
+
+
+def _weights(shown: Sequence[Sequence[RowRuns]]) -> str:
+    kept = any(runs.values("val_ema") for drawn in shown for runs in drawn)
+    return "averaged weights" if kept else "last weights"
 
 
 def _panel(table: Table, against: str | None, rows: Sequence[str]) -> list[RowRuns]:

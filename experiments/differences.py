@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from experiments.formats import bounds, markdown, p_value, seed_list, signed
-from experiments.runs import EQUAL_TRAIN, Compared, Table, compared_with
+from experiments.runs import Compared, Table, compared_with
 from experiments.sections import PERCENT, has
 from experiments.spec import Comparison
 from experiments.statistics import ALPHA, MIN_SEEDS, PairedDifference
@@ -16,16 +16,22 @@ OUTCOMES = {
     "best_test": "test loss of the best checkpoint",
     "test_ema": "test loss of the averaged weights",
 }
-NAMES = {**OUTCOMES, EQUAL_TRAIN: "val loss at equal train loss"}
+# Read off the curves of the losses that they are of.
+AT_EQUAL_TRAIN = {"equal_train": "val", "equal_train_ema": "val_ema"}
+NAMES = OUTCOMES | {
+    "equal_train": "val loss at equal train loss",
+    "equal_train_ema": "val loss of the averaged weights at equal train loss",
+}
 CHOSEN_BY = {
     "test": "val",
     "best_test": "best_val",
     "test_ema": "val_ema",
-    EQUAL_TRAIN: "val",
+    **AT_EQUAL_TRAIN,
 }  # no choice is made on the test split, nor by what takes two rows to say
-AT_EQUAL_TRAIN = (
-    "Each pair where both had the lowest train loss that both reached, on the way or at the end: what "
-    "a row gains at its end and not here it gains by learning less by heart."
+EQUAL_TRAIN_MEANS = (
+    "Each pair where both had the lowest train loss that both reached, on the way or at the end, so "
+    "that what is gained by learning more slowly is left out. One evaluation of the last weights "
+    "jitters; averaged ones say it better. Pairs are read at levels of their own: do not compare two."
 )
 
 
@@ -39,7 +45,7 @@ def differences(table: Table, metrics: Iterable[str] = NAMES) -> str:
         f"out zero and p is below {ALPHA:.2f}."
     )
     parts = [f"## Paired differences\n\n{text}"]
-    for metric in (metric for metric in metrics if metric == EQUAL_TRAIN or has(table, metric)):
+    for metric in (metric for metric in metrics if has(table, AT_EQUAL_TRAIN.get(metric, metric))):
         parts += [_comparison(table, comparison, metric) for comparison in table.spec.comparisons]
     return "\n\n".join(parts)
 
@@ -51,7 +57,7 @@ def _comparison(table: Table, comparison: Comparison, metric: str) -> str:
     title = f"### {NAMES[metric].capitalize()}, against {name}"
     if other is None:
         return f"{title}\n\nNot there yet: its rows share no finished seed to choose by."
-    texts = [AT_EQUAL_TRAIN] if metric == EQUAL_TRAIN else []
+    texts = [EQUAL_TRAIN_MEANS] if metric in AT_EQUAL_TRAIN else []
     if comparison.best_of:
         own = chosen_by == metric
         labels = ", ".join(table.rows[row].row.label for row in comparison.best_of)

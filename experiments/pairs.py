@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.runs import EQUAL_TRAIN, RowRuns, Table, paired
+from experiments.runs import RowRuns, Table, paired
 from experiments.statistics import MIN_SEEDS, PairedDifference
 
 # What is compared: the best checkpoint is the one that early stopping by val would have kept.
@@ -14,7 +14,8 @@ OUTCOMES = {
     "val": "last weights",
     "best_val": "stopped early",
     "val_ema": "averaged weights",
-    EQUAL_TRAIN: "at equal train loss",
+    "equal_train": "at equal train loss",
+    "equal_train_ema": "averaged, at equal train loss",
 }
 # Each kind as one row of one table has it, to the last setting of its slots; the first is none.
 MAIN = {

@@ -203,6 +203,8 @@ class Point(Part):
     step: Count
     val: Number = Field(alias="val/loss_nats")
     train: Number | None = Field(None, alias="train/loss_nats")
+    val_ema: Number | None = Field(None, alias="val/ema_loss_nats")
+    train_ema: Number | None = Field(None, alias="train/ema_loss_nats")
 
 
 class Record(Part):

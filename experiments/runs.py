@@ -30,7 +30,8 @@ from experiments.statistics import (
     reading,
 )
 
-EQUAL_TRAIN = "equal_train"  # of two rows: val loss where both had the same train loss
+# Of two rows: val loss where both had the same train loss, and the same of averaged weights.
+EQUAL_TRAIN = ("equal_train", "equal_train_ema")
 
 
 @dataclass(frozen=True)
@@ -197,14 +198,16 @@ class Compared:
 
 
 def paired(row: RowRuns, other: RowRuns, metric: str) -> PairedDifference | None:
-    """The rows' difference in a metric (a name in METRICS, or EQUAL_TRAIN) over their common seeds."""
-    if metric != EQUAL_TRAIN:
+    """The rows' difference in a metric (of METRICS, or EQUAL_TRAIN) over their common seeds."""
+    if metric not in EQUAL_TRAIN:
         return paired_difference(row.values(metric), other.values(metric))
+    averaged = metric == EQUAL_TRAIN[1]
     theirs = {record.seed: record for record in other.finished}
     both = {
         record.seed: found
         for record in row.finished
-        if record.seed in theirs and (found := at_equal_train(record, theirs[record.seed]))
+        if record.seed in theirs
+        and (found := at_equal_train(record, theirs[record.seed], averaged))
     }
     own, others = ({seed: found[side] for seed, found in both.items()} for side in (0, 1))
     return paired_difference(own, others)

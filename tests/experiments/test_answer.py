@@ -27,7 +27,8 @@ def test_a_point_is_the_paired_difference_at_the_gap_of_none(found) -> None:
     assert point.gap == pytest.approx(sum(val[s] - train[s] for s in theirs) / len(theirs))
     gain = sum(theirs[s] - val[s] for s in theirs) / len(theirs)
     assert point.gains["val"].interval.mean == pytest.approx(gain)
-    assert set(point.gains) == set(OUTCOMES) - {"val_ema"}  # that table keeps no averaged weights
+    averaged = {"val_ema", "equal_train_ema"}  # of which that table keeps none
+    assert set(point.gains) == set(OUTCOMES) - averaged
 
 
 def test_one_setting_is_one_point_and_the_table_with_averaged_weights_has_it(found) -> None:

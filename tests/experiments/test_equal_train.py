@@ -33,6 +33,19 @@ def test_an_evaluation_that_rose_again_in_train_loss_is_passed_over() -> None:
     assert at_equal_train(slow, FAST) == pytest.approx((4.1, 4.3))
 
 
+def test_averaged_weights_have_a_curve_of_their_own() -> None:
+    def with_average(*averaged: tuple[float, float]) -> Finished:
+        points = [
+            point.model_copy(update={"train_ema": train, "val_ema": val})
+            for point, (train, val) in zip(FAST.curve, averaged, strict=False)
+        ]
+        return Finished.model_construct(curve=points)
+
+    slow, fast = with_average((4.0, 4.2), (3.0, 3.9)), with_average((3.5, 4.1), (2.5, 4.0))
+    assert at_equal_train(slow, fast, averaged=True) == pytest.approx((3.9, 4.05))
+    assert at_equal_train(FAST, FAST, averaged=True) is None
+
+
 def test_evaluations_are_taken_by_step() -> None:
     shuffled = Finished.model_construct(curve=FAST.curve[::-1])
     assert at_equal_train(shuffled, FAST) == pytest.approx((4.8, 4.8))
