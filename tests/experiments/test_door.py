@@ -111,4 +111,4 @@ def test_the_largest_numbers_that_pass_can_be_drawn(write, make_record, small_ca
         for seed in (1, 2, 3):
             write(make_record(row, seed, val / seed, 1e11))
     table = load_table(load_spec(small_case), tmp_path / "runs")
-    assert render(table, "c") and len(draw(table, tmp_path / "figures")) == 4
+    assert render(table, "c") and len(draw(table, tmp_path / "figures")) == 5

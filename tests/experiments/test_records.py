@@ -88,7 +88,6 @@ def test_what_is_not_a_json_object_is_named(write, make_record, tmp_path, text):
         "data.tokenizer.sha256",
         "device.kind",
         "metrics.val/loss_nats",
-        "metrics.val/loss_stderr",
         "best.step",
         "parameters",
         "curve",

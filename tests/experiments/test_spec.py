@@ -51,7 +51,7 @@ def test_published_sizes_are_those_of_the_published_shapes():
         ("published_nano", ["published"]),
         ("adapters_nano", ["adapters"]),
         ("rivals_nano", ["rivals"]),
-        ("modern_nano", ["modern"]),
+        ("modern_nano", ["modern", "modern_decay"]),
         ("family_nano", ["family", "family_without_rate"]),
         ("controls_nano", ["controls", "controls_as_learned"]),
         ("placement_nano", ["placement", "placement_none"]),
