@@ -87,7 +87,8 @@ def which_rate(found: Sequence[Point]) -> str:
         f"rule beside it over the same ones. The rule: the smallest rate with which val ends no more "
         f"than {RISE} above its lowest, none being rate 0, and the largest if none is so mild. Read "
         f"off the surface and written in the log before it was tried, it was to find the best rate in "
-        f"two settings of three, and **{verdict}**: it finds {hits} of {len(tried)}."
+        f"two settings of three, and **{verdict}**: it finds {hits} of {len(tried)}. "
+        "Most rates have one seed."
     )
     header = ["", "settings", "loses, mean", "loses, most", "the rule there, mean"]
     lines = ["setting", "kind", "seeds", "rates", "rule", "best", "rule loses", "always 0.1 loses"]
