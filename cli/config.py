@@ -33,6 +33,7 @@ from cli.rules import (
     rule,
 )
 from common.errors import UserError
+from common.settings import KEEPING
 
 CLOSED, OPEN = ConfigDict(extra="forbid"), ConfigDict(extra="ignore")  # to keys beside these
 BYTES_A_WEIGHT = 4  # float32
@@ -40,10 +41,7 @@ BYTES_A_PARAMETER = 16  # the weight, its gradient and AdamW's two moments
 WHAT = {BYTES_A_WEIGHT: "weights", BYTES_A_PARAMETER: "weights, gradients and moments"}
 TRIALS = 10**6
 # A run of older code may lack these, and its weights do without.
-OF_TRAINING = frozenset(
-    {"ema_decay", "decay_schedule", "sampling", "init_from", "scale_text", "fresh", "runs_dir"}
-    | {"log_every", "save_every"}
-)
+OF_TRAINING = KEEPING | {"ema_decay", "decay_schedule", "sampling", "init_from"}
 
 
 @dataclass

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from common.errors import UserError
+from common.settings import NO_NUMBER
 from experiments.records import Finished, Record, Start
 
 # Records that differ in one of these measure different things and never share a table.
@@ -21,10 +22,7 @@ IDENTITY = {
 
 # Settings that change no number of a run, or that IDENTITY, the base or the rows themselves
 # speak of.
-INCIDENTAL = frozenset(
-    {"seed", "table_name", "row_name", "scale", "scale_text", "fresh", "tracker", "hydra", "device"}
-    | {"dtype", "data", "log_every", "save_every", "runs_dir", "init_from"}
-)
+INCIDENTAL = NO_NUMBER | {"seed", "hydra"}
 
 # What must not change between the processes that worked on a run: its bits depend on them.
 WATCHED: dict[str, Callable[[Start], Any]] = {

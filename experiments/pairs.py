@@ -2,10 +2,11 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common.settings import KEEPING, NAMES
 from experiments.runs import RowRuns, Table, paired
 from experiments.statistics import MIN_SEEDS, PairedDifference
 
@@ -43,10 +44,7 @@ KINDS = {
 }
 # What tells no two settings apart: the dropout, names, and what changes no number. Where a run computes
 # and in which type is asked of its record, since a config says `auto`.
-ASIDE = (
-    "dropout", "row_name", "table_name", "seed", "tracker", "device", "dtype", "compile", "fresh",
-    "log_every", "save_every", "scale_text", "ema_decay",
-)  # fmt: skip
+ASIDE = NAMES | KEEPING | {"dropout", "seed", "device", "dtype", "compile", "ema_decay"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Point:
         return self.gains["val"].interval.n
 
 
-def _canonical(config: Mapping[str, Any], left_out: Sequence[str]) -> str:
+def _canonical(config: Mapping[str, Any], left_out: Collection[str]) -> str:
     return json.dumps({k: v for k, v in config.items() if k not in left_out}, sort_keys=True)
 
 

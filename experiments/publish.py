@@ -16,6 +16,7 @@ from typing import Any
 from common.door import read_yaml
 from common.errors import FAILED, UserError
 from common.files import explained, to_json, write_atomically
+from common.settings import KEEPING
 from experiments.command import answer
 from experiments.formats import loss
 from experiments.mixing import check_comparable
@@ -32,9 +33,10 @@ from experiments.spec import RESULTS, RUNS, TableSpec, load_spec, table_names
 from experiments.taken import same_losses, taken
 
 # Overrides that change no number of a row, or that say which row, seed and base it is.
-FREE = frozenset(
-    {"seed", "row", "table", "scale", "device", "dtype", "compile", "runs_dir"}
-    | {"log_every", "save_every", "fresh", "init_from", "data.cache_dir", "data.num_proc"}
+FREE = (
+    KEEPING
+    | {"seed", "row", "table", "scale", "device", "dtype", "compile", "init_from"}
+    | {"data.cache_dir", "data.num_proc"}
 )
 FREE_GROUPS = ("tracker", "hydra")
 TABLES = RESULTS.parent / "configs" / "table"

@@ -15,16 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from common.errors import InUseError, UserError
 from common.files import explained, remove_leftovers, write_atomically
 from common.locks import acquire
+from common.settings import NO_NUMBER
 from tracking import door
 from tracking.provenance import changed_files
-
-# What changes no number: where things go, what they are called, how often they are written.
-# `data`, `device`, `dtype` and `init_from` enter as what they came to: a fingerprint, a kind, a type,
-# the hashes of the run that this one starts from.
-_IRRELEVANT = (
-    "tracker", "table_name", "row_name", "scale", "scale_text", "fresh", "log_every", "save_every",
-    "runs_dir", "device", "dtype", "data", "init_from",
-)  # fmt: skip
 
 _TELLING = ("record.json", "metrics.jsonl", "media.jsonl")  # one of them: something was done here
 
@@ -47,7 +40,7 @@ def run_hash(
     base: Mapping[str, Any] | None = None,
 ) -> str:
     """sha256 of what changes a run's numbers: resolved values, data, kind of arithmetic, base."""
-    config = {key: value for key, value in plain(cfg).items() if key not in _IRRELEVANT}
+    config = {key: value for key, value in plain(cfg).items() if key not in NO_NUMBER}
     facts = {"config": config, "data": data_fingerprint, "dtype": dtype, "device": device_kind}
     if base is not None:
         facts["base"] = dict(base)
