@@ -26,8 +26,8 @@ from experiments.law import Elsewhere, as_published
 from experiments.looks import Look
 from experiments.pairs import MAIN, OUTCOMES, Point, points, resolved
 from experiments.rates import which_rate
-from experiments.runs import load_table
-from experiments.spec import RESULTS, load_spec, table_names
+from experiments.runs import load_tables
+from experiments.spec import RESULTS, table_names
 from experiments.statistics import LEVEL, MIN_SEEDS
 from experiments.surface import size
 
@@ -218,13 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = options.parse_args(argv)
 
     def make() -> int:
-        folders = {name: arguments.runs / name for name in table_names()}
-        tables = {
-            name: load_table(load_spec(name), folder)
-            for name, folder in folders.items()
-            if folder.is_dir()
-        }
-        found = points(tables)
+        found = points(load_tables(table_names(), arguments.runs))
         if not resolved(found):
             raise UserError(
                 f"{arguments.runs} has no two rows of a table, three seeds each, that differ in their "

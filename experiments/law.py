@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib
 
 from common.errors import UserError
+from experiments.clock import clock_figure, clocks, slower_clock
 from experiments.command import answer, write_text
 from experiments.figures import save
 from experiments.formats import NOTHING, loss, markdown, signed
@@ -32,8 +33,10 @@ from experiments.forms import (
     reach,
     taken,
 )
-from experiments.runs import load_table
-from experiments.spec import RESULTS, load_spec
+from experiments.pairs import points as pairs_of
+from experiments.pairs import resolved
+from experiments.runs import load_table, load_tables
+from experiments.spec import RESULTS, load_spec, table_names
 from experiments.statistics import LEVEL
 from experiments.surface import (
     FIRST_EPOCH,
@@ -48,6 +51,7 @@ from experiments.surface import (
 from experiments.turning import turning
 
 PAGE, FIGURE = RESULTS / "law.md", RESULTS / "figures" / "surface.svg"
+CLOCK = "clock.svg"  # beside the figure
 # The surface's rows that the published comparison has too, and their names there.
 ROWS = {
     "standard_0.2_wd0.1": "standard_0.2",
@@ -143,7 +147,7 @@ def as_published() -> Elsewhere:
 
 def page(
     points: Sequence[Point],
-    beginnings: str,
+    of_curves: str,
     small: Elsewhere | None,
     kept: Mapping[str, Any] | None,
 ) -> str:
@@ -165,7 +169,7 @@ def page(
         "gain is over the seeds that a row shares with none. All sizes have one learning rate, and "
         "surface_0.9m_123k is nano trained longer.",
         "![Gain by epochs, size and text](figures/surface.svg)",
-        beginnings,
+        of_curves,
         _forms(fits, choice),
         *(_fit(one, names) for one in fits.values()),
         "## Where no form was fitted\n\nThe interval is "
@@ -372,10 +376,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
             keep(points, small, prediction)
         kept = json.loads(prediction.read_text()) if prediction.exists() else None
-        text = page(points, turning(arguments.runs), small, kept)
+        pairs = clocks(resolved(pairs_of(load_tables(table_names(), arguments.runs))))
+        if pairs:
+            save(lambda: clock_figure(pairs), arguments.figure.with_name(CLOCK))
+        of_curves = f"{turning(arguments.runs)}\n\n{slower_clock(pairs)}".strip()
+        text = page(points, of_curves, small, kept)
         write_text(arguments.out, text)
         print(text)
-        print(arguments.out, arguments.figure, sep="\n")
+        print(arguments.out, arguments.figure, arguments.figure.with_name(CLOCK), sep="\n")
         return 0
 
     return answer(make)

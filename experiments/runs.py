@@ -1,7 +1,7 @@
 """A table's runs, row by row, and how its rows compare."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from experiments.records import (
     read_row,
     sole,
 )
-from experiments.spec import RESULTS, Comparison, Row, TableSpec
+from experiments.spec import RESULTS, Comparison, Row, TableSpec, load_spec
 from experiments.statistics import (
     Interval,
     PairedDifference,
@@ -92,6 +92,13 @@ def load_table(spec: TableSpec, folder: Path | None = None, added: Sequence[Path
     """
     folder = RESULTS / "runs" / spec.name if folder is None else folder
     return make_table(spec, read_records(folder), added, f"runs={folder}")
+
+
+def load_tables(names: Iterable[str], runs: Path) -> dict[str, Table]:
+    """By name, those that have a folder under `runs`."""
+    return {
+        name: load_table(load_spec(name), runs / name) for name in names if (runs / name).is_dir()
+    }
 
 
 def make_table(

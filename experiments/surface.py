@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from experiments.forest import GREY
 from experiments.looks import looks
 from experiments.records import Finished
-from experiments.runs import Table, load_table
-from experiments.spec import load_spec, table_names
+from experiments.runs import Table, load_tables
+from experiments.spec import table_names
 
 BASELINE = "none_wd0.1"
 FIRST_EPOCH = 4  # before it nothing overfits, and the warm-up is most of the run
@@ -58,12 +58,8 @@ class Point:
 def cells(runs: Path) -> list[Table]:
     """The cells that have finished runs of none, the smallest model first, then the shortest text."""
     names = [name for name in table_names() if name.startswith("surface_")]
-    tables = [
-        load_table(load_spec(name), runs / name)
-        for name in sorted(names, key=lambda name: (size(name), tokens(name)))
-        if (runs / name).is_dir()
-    ]
-    return [table for table in tables if table.rows[BASELINE].finished]
+    tables = load_tables(sorted(names, key=lambda name: (size(name), tokens(name))), runs)
+    return [table for table in tables.values() if table.rows[BASELINE].finished]
 
 
 def size(cell: str) -> float:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.formats import NOTHING, markdown
-from experiments.runs import Table, load_table
-from experiments.spec import load_spec
+from experiments.runs import Table, load_tables
 from experiments.surface import BASELINE, Point, points_of
 
 COLUMNS = (
@@ -100,8 +99,7 @@ class Line:
 
 
 def _lines(places: Sequence[Place], runs: Path) -> list[Line]:
-    names = [name for name in dict.fromkeys(name for name, *_ in places) if (runs / name).is_dir()]
-    tables = {name: load_table(load_spec(name), runs / name) for name in names}
+    tables = load_tables(dict.fromkeys(name for name, *_ in places), runs)
     return [
         _line(tables[name], none, others)
         for name, none, others in places
