@@ -22,9 +22,9 @@ from experiments.command import answer, write_text
 from experiments.figures import save
 from experiments.forest import GREY
 from experiments.formats import NOTHING, bounds, loss, markdown, signed
-from experiments.law import Elsewhere, as_published
 from experiments.looks import Look
 from experiments.pairs import MAIN, OUTCOMES, Point, points, resolved
+from experiments.predictions import Elsewhere, as_published
 from experiments.rates import which_rate
 from experiments.runs import load_tables
 from experiments.spec import RESULTS, table_names

@@ -1,7 +1,8 @@
 """A law of what dropout gains, and the tests that it can fail: `python -m experiments.law`.
 
 `experiments/forms.py` has the forms, which are fitted on the surface alone. The one with the least
-error at cells left out is taken and set beside tables that it was not fitted on. `--predict` keeps
+error at cells left out is taken and set beside tables that it was not fitted on
+(`experiments/predictions.py`). `--predict` keeps
 what it says of `published_small` before that table's rows are looked at, when only none has been run.
 """
 
@@ -9,7 +10,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,129 +20,28 @@ from experiments.clock import clock_figure, clocks, slower_clock
 from experiments.command import answer, write_text
 from experiments.figures import save
 from experiments.formats import NOTHING, loss, markdown, signed
-from experiments.forms import (
-    FORMS,
-    Errors,
-    Form,
-    Law,
-    errors_at_the_end,
-    errors_near,
-    fit,
-    fitted_without,
-    overall,
-    reach,
-    taken,
-)
+from experiments.forms import FORMS, overall, taken
 from experiments.pairs import points as pairs_of
 from experiments.pairs import resolved
-from experiments.runs import load_table, load_tables
-from experiments.spec import RESULTS, load_spec, table_names
-from experiments.statistics import LEVEL
-from experiments.surface import (
-    FIRST_EPOCH,
-    Point,
-    Setting,
-    cells,
-    last_points,
-    points_of,
-    size,
-    surface_figure,
+from experiments.predictions import (
+    ROWS,
+    UNSEEN,
+    Elsewhere,
+    Fitted,
+    Predicted,
+    as_published,
+    keep,
+    label_of,
+    of_runs,
 )
+from experiments.runs import load_tables
+from experiments.spec import RESULTS, table_names
+from experiments.statistics import LEVEL
+from experiments.surface import FIRST_EPOCH, Point, cells, last_points, points_of, surface_figure
 from experiments.turning import turning
 
 PAGE, FIGURE = RESULTS / "law.md", RESULTS / "figures" / "surface.svg"
 CLOCK = "clock.svg"  # beside the figure
-# The surface's rows that the published comparison has too, and their names there.
-ROWS = {
-    "standard_0.2_wd0.1": "standard_0.2",
-    "standard_0.3_wd0.1": "standard_0.3",
-    "standard_0.4_wd0.1": "standard_0.4",
-    "learned_wd0.1": "learned",
-}
-UNSEEN = "published_small"
-PUBLISHED_TOKENS = 36e6  # to train on, a tenth of the text held out
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """A table that no form was fitted on: where it is, from none alone, and what its rows gained."""
-
-    name: str
-    at: Setting
-    seeds: int  # of none
-    gains: Mapping[str, float]
-    n: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a form says that a row gains, and half its interval."""
-
-    gain: float
-    half: float | None
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A form, its law on all cells, and its errors where cells or sizes were left out."""
-
-    form: Form
-    law: Law
-    without_cell: Mapping[str, Law]
-    errors: Errors
-    without_size: Errors | None
-
-    @classmethod
-    def on(cls, form: Form, points: Sequence[Point]) -> "Fitted":
-        without = fitted_without(form, points)
-        sizes = None
-        if len({size(point.cell) for point in points}) > 2:
-            sizes = errors_at_the_end(fitted_without(form, points, size), points)
-        return cls(form, fit(form, points), without, errors_at_the_end(without, points), sizes)
-
-    def predict(self, points: Sequence[Point], at: Setting) -> dict[str, Predicted]:
-        """By row of the comparison; the interval is of the errors at cells left out, as far gone."""
-        near = errors_near(self.without_cell, points, at)
-        gains = {row: self.law.gain(row, at) for row in ROWS}
-        return {
-            ROWS[row]: Predicted(gain, reach(near.get(row, {}).values()))
-            for row, gain in gains.items()
-            if gain is not None
-        }
-
-
-def of_runs(name: str, runs: Path) -> Elsewhere | None:
-    """A table's own runs, at their last evaluation; None where none has no finished run."""
-    if not (runs / name).is_dir():
-        return None
-    table = load_table(load_spec(name), runs / name)
-    if not table.rows["none"].finished:
-        return None
-    points = points_of(table, ["none", *ROWS.values()], baseline="none")
-    last = {row: point for (_, row), point in last_points(points).items()}
-    none = last.pop("none")
-    return Elsewhere(
-        name, none.at, none.n,
-        {row: point.gain for row, point in last.items()},
-        {row: point.n for row, point in last.items()},
-    )  # fmt: skip
-
-
-def as_published() -> Elsewhere:
-    """The published figures; none's lowest loss on the way is not among them."""
-    later = {
-        row.name: figures
-        for row in load_spec("published_published").rows
-        for figures in row.published
-        if figures.version == "later"
-    }
-    val, train, n = later["none"].val, later["none"].train, later["none"].parameters
-    assert val is not None and train is not None and n is not None
-    gains = {
-        row: figures.val - val for row in ROWS.values() if (figures := later[row]).val is not None
-    }
-    at = Setting(n / 1e6, n / PUBLISHED_TOKENS, val - train, None)
-    return Elsewhere("published_published", at, 1, gains, dict.fromkeys(gains, 1))
 
 
 def page(
@@ -233,15 +132,11 @@ def _fit(one: Fitted, names: Sequence[str]) -> str:
     for row, off in one.errors.items():
         by_cell = [signed(off[name]) if name in off else NOTHING for name in names]
         lines.append(
-            [_label(row), f"{one.law.saved[row]:.3f}", f"{one.law.cost[row]:.3f}", *by_cell]
+            [label_of(row), f"{one.law.saved[row]:.3f}", f"{one.law.cost[row]:.3f}", *by_cell]
         )
     header = ["row", "saved", "cost", *(name.removeprefix("surface_") for name in names)]
     text = "By cell: what a row gained at its last epoch minus what the fit without the cell says."
     return f"### {one.form.name}: {one.form.equation}\n\n{text}\n\n{markdown(header, lines)}"
-
-
-def _label(row: str) -> str:
-    return row.removesuffix("_wd0.1").replace("_", " ")
 
 
 def _small(
@@ -295,7 +190,7 @@ def _beside(
             )  # fmt: skip
             verdict = _verdict(one, outcome) if name in judged else NOTHING
             told = "not run" if outcome is None else f"{signed(outcome)} ({table.n[row]})"
-            lines.append([_label(row), name, signed(one.gain), interval, told, verdict])
+            lines.append([label_of(row), name, signed(one.gain), interval, told, verdict])
     header = ["row", "form", "predicted", f"{LEVEL:.0%} interval", "outcome (seeds)", "verdict"]
     at = table.at
     excess = "excess unknown" if at.excess is None else f"excess {at.excess:.3f}"
@@ -309,31 +204,6 @@ def _verdict(one: Predicted, outcome: float | None) -> str:
     if abs(outcome - one.gain) > one.half:
         return "**outside**"
     return "inside" if abs(one.gain) > one.half else "inside; so is zero"
-
-
-def keep(points: Sequence[Point], small: Elsewhere, path: Path) -> None:
-    """Write what every form says of a table of which only none was run; never again."""
-    if path.exists():
-        raise UserError(f"{path} is there already: a prediction is made once")
-    if small.gains:
-        raise UserError(
-            f"{small.name} has records of {', '.join(map(_label, small.gains))}: a prediction is made "
-            "before they are looked at, from none alone"
-        )
-    fits = [Fitted.on(form, points) for form in FORMS]
-    content = {
-        "cells": list(dict.fromkeys(point.cell for point in points)),
-        "seeds": small.seeds,
-        "at": asdict(small.at),
-        "taken": taken({one.form.name: one.errors for one in fits}),
-        "predictions": {
-            one.form.name: {
-                row: asdict(predicted) for row, predicted in one.predict(points, small.at).items()
-            }
-            for one in fits
-        },
-    }
-    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -377,8 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             keep(points, small, prediction)
         kept = json.loads(prediction.read_text()) if prediction.exists() else None
         pairs = clocks(resolved(pairs_of(load_tables(table_names(), arguments.runs))))
-        if pairs:
-            save(lambda: clock_figure(pairs), arguments.figure.with_name(CLOCK))
+        save(lambda: clock_figure(pairs), arguments.figure.with_name(CLOCK))
         of_curves = f"{turning(arguments.runs)}\n\n{slower_clock(pairs)}".strip()
         text = page(points, of_curves, small, kept)
         write_text(arguments.out, text)

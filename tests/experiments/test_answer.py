@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from experiments.answer import _span, main, page
-from experiments.law import as_published
 from experiments.pairs import OUTCOMES, points, resolved
+from experiments.predictions import as_published
 from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec
 

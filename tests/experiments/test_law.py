@@ -21,7 +21,8 @@ from experiments.forms import (
     reach,
     taken,
 )
-from experiments.law import Elsewhere, as_published, keep, main, of_runs, page
+from experiments.law import main, page
+from experiments.predictions import Elsewhere, as_published, keep, of_runs
 from experiments.runs import load_table
 from experiments.spec import load_spec
 from experiments.surface import (
