@@ -1,4 +1,4 @@
-"""Is a dropout a slower clock, and nothing more? Its val loss read as none's at an earlier epoch.
+"""Is a dropout a slower clock? Its val loss read as none's at an earlier epoch, plus a constant.
 
 V(e) = V_none(e / s) + b. A row that only learns more slowly has s > 1 and b = 0; one that generalises
 better has b < 0.
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from scipy import optimize
 
 from experiments.forest import GREY
-from experiments.formats import bounds, loss, markdown, signed
+from experiments.formats import NOTHING, bounds, loss, markdown, signed
 from experiments.pairs import Point
 from experiments.records import Finished
 from experiments.statistics import LEVEL, Interval, mean_interval
@@ -28,8 +28,9 @@ COLORS = {
     "learned Fourier": "#999933", "learned everywhere": "#D55E00",
 }  # fmt: skip
 OTHERS = "other kinds"
-SLOWEST, FASTEST, STEP = 4.0, 0.5, 0.01
-LEAST = 5  # evaluations of a row that a fit needs
+FASTEST, SLOWEST, STEP = 0.5, 4.0, 0.01
+# A fit needs so many of the row's evaluations, and this share of them inside none's curve.
+LEAST, SHARE = 5, 0.8
 WITHIN = 0.03  # what the log expected of learned dropout's constant
 
 
@@ -42,77 +43,94 @@ class Clock:
     off: float
 
 
-def clock(record: Finished, none: Finished) -> Clock | None:
-    """The least squares over the row's evaluations from FIRST_EPOCH on; None with fewer than LEAST.
+def clock(record: Finished, none: Finished, averaged: bool = False) -> Clock | None:
+    """The least squares over the row's evaluations from FIRST_EPOCH on, of last or averaged weights.
 
-    None's loss is read with a straight line between its evaluations, and nowhere outside of them: an s
-    that needs more of it than there is counts the points for which it suffices.
+    None's loss is read with a straight line between its evaluations, and nowhere outside of them. None
+    where that leaves too little, or where s would be at an end of what is tried: the two curves then
+    do not tell it.
     """
-    (epochs, val), (there, without) = _curve(record), _curve(none)
+    (epochs, val), (there, without) = (_curve(one, averaged) for one in (record, none))
     late = epochs >= FIRST_EPOCH
     epochs, val = epochs[late], val[late]
+    if len(epochs) < LEAST or len(there) < 2:
+        return None
 
     def left(s: float) -> np.ndarray | None:
         """The differences that b is the mean of."""
         at = epochs / s
-        known = (at >= there[0]) & (at <= there[-1])
-        if known.sum() < LEAST:
+        inside = (at >= there[0]) & (at <= there[-1])
+        if inside.sum() < max(LEAST, SHARE * len(epochs)):
             return None
-        return val[known] - np.interp(at[known], there, without)
+        return val[inside] - np.interp(at[inside], there, without)
 
     def spread(s: float) -> float:
         differences = left(s)
         return np.inf if differences is None else float(np.var(differences))
 
-    grid = np.arange(FASTEST, SLOWEST + STEP, STEP)
-    start = min(grid, key=spread)
-    if not np.isfinite(spread(start)):
+    tried = [s for s in np.arange(FASTEST, SLOWEST + STEP / 2, STEP) if np.isfinite(spread(s))]
+    if not tried or (best := min(tried, key=spread)) in (tried[0], tried[-1]):
         return None
     found = optimize.minimize_scalar(
-        spread, bounds=(start - STEP, start + STEP), method="bounded", options={"xatol": 1e-6}
+        spread, bounds=(best - STEP, best + STEP), method="bounded", options={"xatol": 1e-6}
     )
-    s = float(min((found.x, start), key=spread))
+    s = float(min((found.x, best), key=spread))
     differences = left(s)
     assert differences is not None
     return Clock(s, float(differences.mean()), float(differences.std()))
 
 
-def _curve(record: Finished) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and val losses of its evaluations."""
-    points = sorted(record.curve, key=lambda point: point.step)
-    epochs = [record.metrics.epoch * point.step / record.steps for point in points]
-    return np.array(epochs), np.array([point.val for point in points])
+def _curve(record: Finished, averaged: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and val losses of its evaluations; an average is of the steps about its lag ago."""
+    known = [
+        (point.step, val)
+        for point in sorted(record.curve, key=lambda point: point.step)
+        if (val := point.val_ema if averaged else point.val) is not None
+    ]
+    lag = 0.0
+    if averaged and known:
+        decay = record.config["ema_decay"]
+        lag = decay / (1 - decay)
+    a_step = record.metrics.epoch / record.steps
+    steps, losses = np.array(known).reshape(-1, 2).T
+    return (steps - lag) * a_step, losses
 
 
 @dataclass(frozen=True)
 class Slowed:
-    """A pair's clocks over its seeds."""
+    """A pair's clocks over its seeds; `averaged` is b of averaged weights, where both have them."""
 
     point: Point
     slower: Interval
     shift: Interval
     off: float
+    averaged: Interval | None
 
     @property
-    def only_slower(self) -> bool:
-        """Does b's interval reach zero, within WITHIN?"""
+    def nothing_left(self) -> bool:
+        """Is b within WITHIN, its whole interval?"""
         low, high = self.shift.low, self.shift.high
-        reaches = low is not None and high is not None and low <= 0 <= high
-        return reaches and abs(self.shift.mean) <= WITHIN
+        return low is not None and high is not None and low >= -WITHIN and high <= WITHIN
 
 
 def slowed(point: Point) -> Slowed | None:
     """The clock of each seed that the pair shares; None where one of them has none."""
-    own, without = ({r.seed: r for r in row.finished} for row in (point.row, point.none))
-    clocks = [clock(own[seed], without[seed]) for seed in point.gains["val"].seeds]
-    known = [one for one in clocks if one is not None]
-    if len(known) < len(clocks):
+    own, without = ({run.seed: run for run in row.finished} for row in (point.row, point.none))
+
+    def each(averaged: bool) -> list[Clock] | None:
+        clocks = [clock(own[seed], without[seed], averaged) for seed in point.gains["val"].seeds]
+        known = [one for one in clocks if one is not None]
+        return known if len(known) == len(clocks) else None
+
+    last, averaged = each(averaged=False), each(averaged=True)
+    if last is None:
         return None
     return Slowed(
         point,
-        mean_interval([one.slower for one in known]),
-        mean_interval([one.shift for one in known]),
-        float(np.mean([one.off for one in known])),
+        mean_interval([one.slower for one in last]),
+        mean_interval([one.shift for one in last]),
+        float(np.mean([one.off for one in last])),
+        None if averaged is None else mean_interval([one.shift for one in averaged]),
     )
 
 
@@ -141,8 +159,8 @@ def clock_figure(pairs: Sequence[Slowed]) -> Figure:
     axes.tick_params(labelsize=8, color=GREY)
     figure.legend(
         loc="outside lower center", ncols=4, frameon=False, fontsize=8, title_fontsize=8,
-        title=f"a setting a point, with {LEVEL:.0%} intervals over seeds; on the line a dropout does "
-        "nothing but slow",
+        title=f"last weights; a setting a point, with {LEVEL:.0%} intervals over seeds; on the line a "
+        "dropout does nothing but slow",
     )  # fmt: skip
     return figure
 
@@ -162,30 +180,42 @@ def slower_clock(pairs: Sequence[Slowed]) -> str:
     rows = []
     for kind, where in product((*COLORS, OTHERS), ("surface", "elsewhere")):
         if own := grouped[kind, where]:
-            slower = _span([one.slower.mean for one in own], "{:.2f}".format)
-            shift = _span([one.shift.mean for one in own], signed)
-            off, only = median(one.off for one in own), sum(one.only_slower for one in own)
-            rows.append([kind, where, str(len(own)), slower, shift, loss(off), str(only)])
+            averaged = [one.averaged.mean for one in own if one.averaged is not None]
+            rows.append([
+                kind, where, str(len(own)), _span([one.slower.mean for one in own], "{:.2f}".format),
+                _span([one.shift.mean for one in own], signed),
+                str(sum(one.nothing_left for one in own)),
+                _span(averaged, signed), loss(median(one.off for one in own)),
+            ])  # fmt: skip
     text = (
-        "A row's val loss read as none's at an earlier epoch plus a constant, V(e) = V_none(e / s) + "
-        f"b, fitted by seed to its evaluations from epoch {FIRST_EPOCH} on; beside none of the same "
-        "setting, the pairs of `answer.md`. A dropout that only learns more slowly has s above 1 and b "
-        "of zero; one that generalises better has b below zero. Off is what the fit leaves, root mean "
-        "square. The surface's cells were looked at first, and what the others would say was written "
-        f"in the log before they were. Only slower: b's {LEVEL:.0%} interval reaches zero, within "
-        f"{WITHIN:g}."
+        "Roughly. A row's val loss is read as none's at an earlier epoch plus a constant, V(e) = "
+        f"V_none(e / s) + b, fitted by seed to its evaluations from epoch {FIRST_EPOCH} on; beside "
+        "none of the same setting, the pairs of `answer.md`, but those whose curves do not tell s. A "
+        "dropout that only learns more slowly has s above 1 and b of zero; one that generalises better "
+        "has b below zero, which is nearly how far its lowest val loss is below none's. Off is what "
+        "the fit leaves, root mean square, and not noise alone: where much is overfit a row is above "
+        "its clock in the middle and below it at both ends, so that b moves by some hundredths with "
+        "the first epoch that counts. Averaged weights leave out the jitter, and their b is higher: "
+        "what a slow row gains at its end by jittering less is not in it. The surface's cells were "
+        "looked at first, and what the others would say was written in the log before they were. "
+        f"Nothing left: b's whole {LEVEL:.0%} interval is within {WITHIN:g} of zero."
     )
-    header = ["kind", "where", "settings", "s", "b", "off, median", "only slower"]
+    header = [
+        "kind", "where", "settings", "s", "b", "nothing left", "b, averaged weights", "off, median",
+    ]  # fmt: skip
     whole = [
         [
             one.point.kind, one.point.table, one.point.none.row.label, str(one.point.n),
             loss(one.point.gap), f"{one.slower.mean:.2f}", _bounds(one.slower),
-            signed(one.shift.mean), bounds(one.shift), loss(one.off),
+            signed(one.shift.mean), bounds(one.shift), *_told(one.averaged), loss(one.off),
         ]
         for one in pairs
     ]  # fmt: skip
     interval = f"{LEVEL:.0%} interval"
-    columns = ["kind", "table", "beside", "n", "gap", "s", interval, "b", interval, "off"]
+    columns = [
+        "kind", "table", "beside", "n", "gap", "s", interval, "b", interval, "b, averaged", interval,
+        "off",
+    ]  # fmt: skip
     return (
         f"## Is it a slower clock?\n\n{text}\n\n![Clocks](figures/clock.svg)\n\n"
         f"{markdown(header, rows, left=(1,))}\n\n"
@@ -203,5 +233,11 @@ def _bounds(interval: Interval) -> str:
     return f"[{interval.low:.2f}, {interval.high:.2f}]"
 
 
+def _told(interval: Interval | None) -> tuple[str, str]:
+    return (NOTHING, NOTHING) if interval is None else (signed(interval.mean), bounds(interval))
+
+
 def _span(values: Sequence[float], shape: Callable[[float], str]) -> str:
+    if not values:
+        return NOTHING
     return " to ".join(dict.fromkeys(map(shape, (min(values), max(values)))))

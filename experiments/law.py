@@ -247,12 +247,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             keep(points, small, prediction)
         kept = json.loads(prediction.read_text()) if prediction.exists() else None
         pairs = clocks(resolved(pairs_of(load_tables(table_names(), arguments.runs))))
-        save(lambda: clock_figure(pairs), arguments.figure.with_name(CLOCK))
+        figures = [arguments.figure]
+        if pairs:
+            figures.append(arguments.figure.with_name(CLOCK))
+            save(lambda: clock_figure(pairs), figures[-1])
         of_curves = f"{turning(arguments.runs)}\n\n{slower_clock(pairs)}".strip()
         text = page(points, of_curves, small, kept)
         write_text(arguments.out, text)
         print(text)
-        print(arguments.out, arguments.figure, arguments.figure.with_name(CLOCK), sep="\n")
+        print(arguments.out, *figures, sep="\n")
         return 0
 
     return answer(make)
