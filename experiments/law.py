@@ -20,7 +20,8 @@ from experiments.clock import clock_figure, clocks, slower_clock
 from experiments.command import answer, write_text
 from experiments.figures import save
 from experiments.formats import NOTHING, loss, markdown, signed
-from experiments.forms import FORMS, overall, taken
+from experiments.forms import FORMS
+from experiments.left_out import overall, taken
 from experiments.pairs import points as pairs_of
 from experiments.pairs import resolved
 from experiments.predictions import (
@@ -58,15 +59,14 @@ def page(
         "# What dropout gains: a law, and where it fails",
         _failed(fits, choice, points, small, kept),
         "Gain is val loss minus that of none at weight decay 0.1, in nats a token: below zero, dropout "
-        "helps. N is millions of parameters, embeddings among them, N/D parameters for each token of "
-        "the text; the gap none's val minus its train loss; the excess "
-        "none's val loss minus its lowest so far. Made by `python -m experiments.law` "
-        f"from {len(names)} cells of the surface, every evaluation of theirs from epoch "
-        f"{FIRST_EPOCH} on; "
-        "the points of one cell weigh together as much as another's, though cells of large gains count "
-        "for more in a sum of squares. Rows have two seeds, none, standard 0.2 and learned three; a "
-        "gain is over the seeds that a row shares with none. All sizes have one learning rate, and "
-        "surface_0.9m_123k is nano trained longer.",
+        "helps. N is millions of parameters, embeddings among them, D millions of unique tokens, V "
+        "none's own val loss by epoch; the gap its val minus its train loss, the excess its val loss "
+        f"minus its lowest so far. Made by `python -m experiments.law` from {len(names)} cells of the "
+        f"surface, every evaluation of theirs from epoch {FIRST_EPOCH} on; the points of one cell "
+        "weigh together as much as another's, though cells of large gains count for more in a sum of "
+        "squares. Rows have two seeds, none, standard 0.2 and learned three; a gain is over the seeds "
+        "that a row shares with none. All sizes have one learning rate, and surface_0.9m_123k is nano "
+        "trained longer.",
         "![Gain by epochs, size and text](figures/surface.svg)",
         of_curves,
         _forms(fits, choice),
@@ -154,7 +154,7 @@ def _fit(one: Fitted, names: Sequence[str]) -> str:
         lines.append(
             [label_of(row), f"{one.law.saved[row]:.3f}", f"{one.law.cost[row]:.3f}", *by_cell]
         )
-    header = ["row", "saved", "cost", *(name.removeprefix("surface_") for name in names)]
+    header = ["row", one.form.of_row, "cost", *(name.removeprefix("surface_") for name in names)]
     text = "By cell: what a row gained at its last epoch minus what the fit without the cell says."
     return f"### {one.form.name}: {one.form.equation}\n\n{text}\n\n{markdown(header, lines)}"
 
@@ -174,7 +174,15 @@ def _small(
         f"{kept['seeds']} seeds of none, before its other rows were looked at; *{kept['taken']}* was "
         "taken then."
     )
-    return _beside(small, _kept(kept), ("line", kept["taken"]), text)
+    predictions = _kept(kept)
+    later = [name for name in fits if name not in predictions]
+    if later:
+        predictions |= {name: fits[name].predict(points, small.at) for name in later}
+        text += (
+            f" *{', '.join(later)}* came after they were read: fitted on the surface alone, and no "
+            "prediction."
+        )
+    return _beside(small, predictions, ("line", kept["taken"]), text)
 
 
 def _published(fits: Mapping[str, Fitted], choice: str, points: Sequence[Point]) -> str:

@@ -7,14 +7,11 @@ from pathlib import Path
 
 from common.errors import UserError
 from experiments.command import write_text
-from experiments.forms import (
-    FORMS,
+from experiments.forms import FORMS, Form, Law
+from experiments.left_out import (
     Errors,
-    Form,
-    Law,
     errors_at_the_end,
     errors_near,
-    fit,
     fitted_without,
     reach,
     taken,
@@ -69,7 +66,7 @@ class Fitted:
         sizes = None
         if len({size(point.cell) for point in points}) > 2:
             sizes = errors_at_the_end(fitted_without(form, points, size), points)
-        return cls(form, fit(form, points), without, errors_at_the_end(without, points), sizes)
+        return cls(form, form.fit(points), without, errors_at_the_end(without, points), sizes)
 
     def predict(self, points: Sequence[Point], at: Setting) -> dict[str, Predicted]:
         """By row of the comparison; the interval is of the errors at cells left out, as far gone."""

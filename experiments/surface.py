@@ -34,13 +34,20 @@ class Setting:
     """Where a gain was measured: the size, and how far the model overfits there without dropout.
 
     `millions` of parameters, `per_token` parameters for each unique token, `gap` none's val minus its
-    train loss, `excess` its val loss minus its lowest so far, None where that is not known.
+    train loss, `excess` its val loss minus its lowest so far, None where that is not known; `course`
+    none's own (epoch, val loss) up to there, where that is.
     """
 
     millions: float
     per_token: float
     gap: float
     excess: float | None
+    course: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def tokens(self) -> float:
+        """Millions of unique tokens."""
+        return self.millions / self.per_token
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ def points_of(table: Table, rows: Iterable[str] = ROWS, baseline: str = BASELINE
     for name in rows:
         own = table.rows[name].finished if name in table.rows else []
         shared = [(record, without[record.seed]) for record in own if record.seed in without]
+        course = _mean_course([none for _, none in shared])
         by_step = defaultdict[int, list[tuple[float, ...]]](list)
         for record, none in shared:
             for step, values in _course(record, none).items():
@@ -92,9 +100,21 @@ def points_of(table: Table, rows: Iterable[str] = ROWS, baseline: str = BASELINE
                 epoch, gap, excess, gain = (float(mean) for mean in np.mean(one, axis=0))
                 n_parameters = shared[0][1].parameters
                 per_token = n_parameters / shared[0][1].data.train_tokens
-                at = Setting(n_parameters / 1e6, per_token, gap, excess)
+                so_far = tuple(point for point in course if point[0] <= epoch)
+                at = Setting(n_parameters / 1e6, per_token, gap, excess, so_far)
                 found.append(Point(table.spec.name, name, len(shared), epoch, at, gain))
     return found
+
+
+def _mean_course(runs: Sequence[Finished]) -> list[tuple[float, float]]:
+    """Epoch and val loss of the evaluations that all runs have, in the mean."""
+    by_epoch = defaultdict[float, list[float]](list)
+    for run in runs:
+        for point in run.curve:
+            by_epoch[run.metrics.epoch * point.step / run.steps].append(point.val)
+    return sorted(
+        (epoch, float(np.mean(vals))) for epoch, vals in by_epoch.items() if len(vals) == len(runs)
+    )
 
 
 def _course(record: Finished, none: Finished) -> dict[int, tuple[float, ...]]:

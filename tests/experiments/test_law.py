@@ -9,19 +9,16 @@ import pytest
 
 from common.errors import UserError
 from experiments import law as command
-from experiments.forms import (
-    FORMS,
-    Form,
-    Law,
+from experiments.forms import FORMS, Form, Law
+from experiments.law import main, page
+from experiments.left_out import (
     errors_at_the_end,
     errors_near,
-    fit,
     fitted_without,
     overall,
     reach,
     taken,
 )
-from experiments.law import main, page
 from experiments.predictions import Elsewhere, as_published, keep, of_runs
 from experiments.runs import load_table
 from experiments.spec import load_spec
@@ -34,7 +31,7 @@ from experiments.surface import (
     size,
 )
 
-LINE, BENT, EXCESS, COUPLED = FORMS
+LINE, BENT, EXCESS, COUPLED, SLOWED = FORMS
 TRUE = Law(
     LINE, k=0.7, p=1.0,
     saved={"standard_0.2_wd0.1": 0.3, "learned_wd0.1": 0.1},
@@ -53,7 +50,8 @@ def setting(
 def points(law: Law = TRUE, wrong: float = 0.0) -> list[Point]:
     """Three sizes by two amounts of text, some epochs each; `wrong` is added to one cell's gains.
 
-    The excess grows from zero when the gap is past 0.7, so that neither of the two is the other.
+    The excess grows from zero when the gap is past 0.7, so that neither of the two is the other; none's
+    own loss turns sooner where there is more to overfit with.
     """
     found = []
     for n in SIZES:
@@ -61,7 +59,12 @@ def points(law: Law = TRUE, wrong: float = 0.0) -> list[Point]:
             cell = f"surface_{n}m_{text}"
             for step in range(1, 11, 1 if text == "41k" else 2):
                 gap = most * step / 10
-                at = setting(n, gap, max(0.0, gap - 0.7) * (0.5 + n / 10), tokens)
+                course = tuple(
+                    (float(epoch), 4 + 3 / epoch + most * n**0.3 * (epoch / 10) ** 2)
+                    for epoch in range(1, step + 1)
+                )
+                excess = max(0.0, gap - 0.7) * (0.5 + n / 10)
+                at = replace(setting(n, gap, excess, tokens), course=course)
                 for row in law.cost:
                     gain = law.gain(row, at)
                     assert gain is not None
@@ -69,10 +72,12 @@ def points(law: Law = TRUE, wrong: float = 0.0) -> list[Point]:
     return found
 
 
-@pytest.mark.parametrize(("form", "p"), [(LINE, 1.0), (BENT, 2.2), (EXCESS, 1.0), (COUPLED, 2.2)])
+@pytest.mark.parametrize(
+    ("form", "p"), [(LINE, 1.0), (BENT, 2.2), (EXCESS, 1.0), (COUPLED, 2.2), (SLOWED, 0.4)]
+)
 def test_the_law_that_made_the_points_is_found(form: Form, p: float) -> None:
     true = Law(form, 0.7, p, TRUE.saved, TRUE.cost)
-    found = fit(form, points(true))
+    found = form.fit(points(true))
     assert (found.k, found.p) == pytest.approx((0.7, p), abs=2e-3)
     for row in TRUE.cost:
         assert found.saved[row] == pytest.approx(TRUE.saved[row], abs=2e-3)
@@ -86,10 +91,20 @@ def test_the_law_that_made_the_points_is_found(form: Form, p: float) -> None:
     assert taken(errors) == form.name  # and of a line and a bent one with p = 1, the line
 
 
+def test_a_slower_clock_is_none_at_an_earlier_epoch() -> None:
+    law = Law(SLOWED, k=1.0, p=0.5, saved={"x": 0.5}, cost={"x": 0.02})
+    at = replace(setting(2.0, 1.0, tokens=0.25), course=((1.0, 5.0), (2.0, 4.0), (3.0, 4.6)))
+    assert at.tokens == pytest.approx(0.25)
+    # s = 1 + 0.5 x 2 x 0.5 = 1.5: none's loss at epoch 2 instead of 3
+    assert law.gain("x", at) == pytest.approx(4.0 - 4.6 + 0.02)
+    assert law.gain("y", at) is None
+    assert law.gain("x", setting(2.0, 1.0)) is None  # none's own loss is not known
+
+
 def test_a_cost_that_grows_with_size_is_found_too() -> None:
     growing = points(replace(TRUE, k=-0.5))
-    assert fit(replace(LINE, smallest_k=-1.0), growing).k == pytest.approx(-0.5, abs=1e-3)
-    assert fit(LINE, growing).k == pytest.approx(0.0, abs=1e-3)  # which was written to fall
+    assert replace(LINE, smallest_k=-1.0).fit(growing).k == pytest.approx(-0.5, abs=1e-3)
+    assert LINE.fit(growing).k == pytest.approx(0.0, abs=1e-3)  # which was written to fall
 
 
 def test_a_cell_that_breaks_the_law_shows_where_it_is_left_out() -> None:
@@ -122,7 +137,7 @@ def test_every_cell_weighs_as_much_as_another() -> None:
     def flat(cell: str, gain: float, n: int) -> list[Point]:
         return [Point(cell, "x", 2, epoch, setting(1.0, 1e-9), gain) for epoch in range(n)]
 
-    law = fit(LINE, [*flat("many", 1.0, 9), *flat("one", 0.0, 1)])
+    law = LINE.fit([*flat("many", 1.0, 9), *flat("one", 0.0, 1)])
     assert law.cost["x"] == pytest.approx(0.5, abs=1e-3)
 
 
@@ -141,9 +156,8 @@ def parts_of(text: str) -> dict[str, list[str]]:
 
 
 def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
-    small = Elsewhere(
-        "published_small", setting(3.0, 2.0, 0.9), 2, {"learned": 0.6}, {"learned": 2}
-    )
+    at = replace(setting(3.0, 2.0, 0.9), course=((1.0, 4.0), (10.0, 4.9)))
+    small = Elsewhere("published_small", at, 2, {"learned": 0.6}, {"learned": 2})
     kept = {
         "cells": ["a", "b"], "seeds": 2, "taken": "excess",
         "predictions": {
@@ -163,6 +177,8 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
     assert "inside; so is zero" in learned["excess"]
     assert "side" not in learned["bent"]  # neither the first nor the one that was taken
     assert sum("not run" in row for row in there) == len(FORMS)
+    assert "side" not in learned["slowed"]  # of which nothing was kept
+    assert any("*slowed* came after they were read" in row for row in there)
     live = parts_of(page(points(), "", small, None))["published_small"]
     assert not any("inside" in row or "outside" in row for row in live)
 
