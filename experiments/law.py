@@ -2,8 +2,8 @@
 
 `experiments/forms.py` has the forms, which are fitted on the surface alone. The one with the least
 error at cells left out is taken and set beside tables that it was not fitted on
-(`experiments/predictions.py`). `--predict` keeps
-what it says of `published_small` before that table's rows are looked at, when only none has been run.
+(`experiments/predictions.py`). `--predict TABLE` keeps what the forms say of a table before its rows
+are looked at, when only none has been run.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from experiments.left_out import overall, taken
 from experiments.pairs import points as pairs_of
 from experiments.pairs import resolved
 from experiments.predictions import (
-    ROWS,
     UNSEEN,
     Elsewhere,
     Fitted,
@@ -38,18 +37,26 @@ from experiments.predictions import (
 from experiments.runs import load_tables
 from experiments.spec import RESULTS, table_names
 from experiments.statistics import LEVEL
-from experiments.surface import FIRST_EPOCH, Point, cells, last_points, points_of, surface_figure
+from experiments.surface import (
+    FIRST_EPOCH,
+    Point,
+    cell_names,
+    cells,
+    last_points,
+    points_of,
+    surface_figure,
+)
 from experiments.turning import turning
 
 PAGE, FIGURE = RESULTS / "law.md", RESULTS / "figures" / "surface.svg"
 CLOCK = "clock.svg"  # beside the figure
+Kept = Mapping[str, Any] | None  # the content of a table's file of predictions, if it has one
 
 
 def page(
     points: Sequence[Point],
     of_curves: str,
-    small: Elsewhere | None,
-    kept: Mapping[str, Any] | None,
+    elsewhere: Sequence[tuple[Elsewhere, Kept]],
 ) -> str:
     """The forms, how they fare at cells that they were not fitted on, and their predictions."""
     fits = {form.name: Fitted.on(form, points) for form in FORMS}
@@ -57,7 +64,7 @@ def page(
     names = list(dict.fromkeys(point.cell for point in points))
     parts = [
         "# What dropout gains: a law, and where it fails",
-        _failed(fits, choice, points, small, kept),
+        _failed(fits, choice, points, elsewhere),
         "Gain is val loss minus that of none at weight decay 0.1, in nats a token: below zero, dropout "
         "helps. N is millions of parameters, embeddings among them, D millions of unique tokens, V "
         "none's own val loss by epoch; the gap its val minus its train loss, the excess its val loss "
@@ -77,8 +84,7 @@ def page(
         "and the noise of the outcome, are not in it. A verdict has the form that is taken "
         "and *line*, which came first.",
     ]
-    if small is not None:
-        parts.append(_small(fits, points, small, kept))
+    parts += [_kept(fits, points, table, kept) for table, kept in elsewhere]
     parts.append(_published(fits, choice, points))
     return "\n\n".join(parts) + "\n"
 
@@ -87,13 +93,13 @@ def _failed(
     fits: Mapping[str, Fitted],
     choice: str,
     points: Sequence[Point],
-    small: Elsewhere | None,
-    kept: Mapping[str, Any] | None,
+    elsewhere: Sequence[tuple[Elsewhere, Kept]],
 ) -> str:
     published, first = as_published(), fits["line"]
     missed = [_missed(published, first.predict(points, published.at))]
-    if small is not None and small.gains and kept is not None:
-        missed.append(_missed(small, _kept(kept)["line"]))
+    missed += [
+        _missed(table, _by_form(kept)["line"]) for table, kept in elsewhere if table.gains and kept
+    ]
     least = overall(fits[choice].errors)
     outcomes = [point.gain for point in last_points(points).values()]
     cost = (
@@ -116,8 +122,8 @@ def _missed(table: Elsewhere, predictions: Mapping[str, Predicted]) -> str:
     return f"{len(outside)} of {len(run)} rows of `{table.name}`"
 
 
-def _kept(content: Mapping[str, Any]) -> dict[str, dict[str, Predicted]]:
-    """The predictions of the kept file, by form and row."""
+def _by_form(content: Mapping[str, Any]) -> dict[str, dict[str, Predicted]]:
+    """The predictions of a kept file, by form and kind."""
     return {
         name: {row: Predicted(**one) for row, one in rows.items()}
         for name, rows in content["predictions"].items()
@@ -159,30 +165,25 @@ def _fit(one: Fitted, names: Sequence[str]) -> str:
     return f"### {one.form.name}: {one.form.equation}\n\n{text}\n\n{markdown(header, lines)}"
 
 
-def _small(
-    fits: Mapping[str, Fitted],
-    points: Sequence[Point],
-    small: Elsewhere,
-    kept: Mapping[str, Any] | None,
-) -> str:
+def _kept(fits: Mapping[str, Fitted], points: Sequence[Point], table: Elsewhere, kept: Kept) -> str:
     if kept is None:
-        predictions = {name: one.predict(points, small.at) for name, one in fits.items()}
+        predictions = {name: one.predict(points, table.at) for name, one in fits.items()}
         text = "No prediction was kept before its rows were run, so none has a verdict."
-        return _beside(small, predictions, (), text)
+        return _beside(table, predictions, (), text)
     text = (
-        f"As kept in `predictions/{small.name}.json`, from {len(kept['cells'])} cells and "
+        f"As kept in `predictions/{table.name}.json`, from {len(kept['cells'])} cells and "
         f"{kept['seeds']} seeds of none, before its other rows were looked at; *{kept['taken']}* was "
         "taken then."
     )
-    predictions = _kept(kept)
+    predictions = _by_form(kept)
     later = [name for name in fits if name not in predictions]
-    if later:
-        predictions |= {name: fits[name].predict(points, small.at) for name in later}
+    if later and table.name not in {point.cell for point in points}:
+        predictions |= {name: fits[name].predict(points, table.at) for name in later}
         text += (
             f" *{', '.join(later)}* came after they were read: fitted on the surface alone, and no "
             "prediction."
         )
-    return _beside(small, predictions, ("line", kept["taken"]), text)
+    return _beside(table, predictions, ("line", kept["taken"]), text)
 
 
 def _published(fits: Mapping[str, Fitted], choice: str, points: Sequence[Point]) -> str:
@@ -204,17 +205,17 @@ def _beside(
     text: str,
 ) -> str:
     lines = []
-    for row in ROWS.values():
-        for name, rows in predictions.items():
-            if row not in rows:
+    for kind in table.kinds:
+        for name, kinds in predictions.items():
+            if kind not in kinds:
                 continue
-            one, outcome = rows[row], table.gains.get(row)
+            one, outcome = kinds[kind], table.gains.get(kind)
             interval = NOTHING if one.half is None else (
                 f"[{signed(one.gain - one.half)}, {signed(one.gain + one.half)}]"
             )  # fmt: skip
             verdict = _verdict(one, outcome) if name in judged else NOTHING
-            told = "not run" if outcome is None else f"{signed(outcome)} ({table.n[row]})"
-            lines.append([label_of(row), name, signed(one.gain), interval, told, verdict])
+            told = "not run" if outcome is None else f"{signed(outcome)} ({table.n[kind]})"
+            lines.append([label_of(kind), name, signed(one.gain), interval, told, verdict])
     header = ["row", "form", "predicted", f"{LEVEL:.0%} interval", "outcome (seeds)", "verdict"]
     at = table.at
     excess = "excess unknown" if at.excess is None else f"excess {at.excess:.3f}"
@@ -228,6 +229,17 @@ def _verdict(one: Predicted, outcome: float | None) -> str:
     if abs(outcome - one.gain) > one.half:
         return "**outside**"
     return "inside" if abs(one.gain) > one.half else "inside; so is zero"
+
+
+def foretold(runs: Path, kept: Path) -> list[tuple[Elsewhere, Kept]]:
+    """UNSEEN where it has runs, and the cells of which a prediction is kept, with what was."""
+    found = []
+    for name in (UNSEEN, *cell_names()):
+        table, path = of_runs(name, runs), kept / f"{name}.json"
+        content = json.loads(path.read_text()) if path.exists() else None
+        if table is not None and (name == UNSEEN or content is not None):
+            found.append((table, content))
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -245,8 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--figure", type=Path, default=FIGURE, help="default: results/figures/surface.svg"
     )
     options.add_argument(
-        "--predict", action="store_true",
-        help=f"keep what the forms say of {UNSEEN}, of which only none has been run",
+        "--predict", metavar="TABLE", choices=(UNSEEN, *cell_names()),
+        help=f"keep what the forms say of {UNSEEN} or a cell, of which only none has been run",
     )  # fmt: skip
     arguments = options.parse_args(argv)
 
@@ -259,24 +271,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"the law needs three cells of the surface at least, and {arguments.runs} has "
                 f"{n_cells}: python train.py table=surface scale=surface_0.9m_123k, and so on"
             )
-        small = of_runs(UNSEEN, arguments.runs)
-        prediction = arguments.runs.parent / "predictions" / f"{UNSEEN}.json"
         save(lambda: surface_figure(tables, points), arguments.figure)
-        if arguments.predict:
-            if small is None:
+        kept = arguments.runs.parent / "predictions"
+        if arguments.predict is not None:
+            table = of_runs(arguments.predict, arguments.runs)
+            if table is None:
                 raise UserError(
-                    f"{UNSEEN} has no run of none, whose gap a prediction needs: python train.py "
-                    "table=published scale=small row=published/none"
+                    f"{arguments.predict} has no run of none at decay 0.1, whose gap a prediction "
+                    "needs: run that row first, and publish it"
                 )
-            keep(points, small, prediction)
-        kept = json.loads(prediction.read_text()) if prediction.exists() else None
+            keep(points, table, kept / f"{table.name}.json")
         pairs = clocks(resolved(pairs_of(load_tables(table_names(), arguments.runs))))
         figures = [arguments.figure]
         if pairs:
             figures.append(arguments.figure.with_name(CLOCK))
             save(lambda: clock_figure(pairs), figures[-1])
         of_curves = f"{turning(arguments.runs)}\n\n{slower_clock(pairs)}".strip()
-        text = page(points, of_curves, small, kept)
+        text = page(points, of_curves, foretold(arguments.runs, kept))
         write_text(arguments.out, text)
         print(text)
         print(arguments.out, *figures, sep="\n")

@@ -18,26 +18,25 @@ from experiments.left_out import (
 )
 from experiments.runs import load_table
 from experiments.spec import load_spec
-from experiments.surface import Point, Setting, last_points, points_of, size
+from experiments.surface import ROWS, Point, Setting, cell_names, last_points, points_of, size
 
-# The surface's rows that the published comparison has too, and their names there.
-ROWS = {
-    "standard_0.2_wd0.1": "standard_0.2",
-    "standard_0.3_wd0.1": "standard_0.3",
-    "standard_0.4_wd0.1": "standard_0.4",
-    "learned_wd0.1": "learned",
-}
+DECAY = "_wd0.1"  # of the surface's rows that the law is of
+KINDS = tuple(row.removesuffix(DECAY) for row in ROWS)
 UNSEEN = "published_small"
 PUBLISHED_TOKENS = 36e6  # to train on, a tenth of the text held out
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A table that no form was fitted on: where it is, from none alone, and what its rows gained."""
+    """A table that no form was fitted on: where it is, from none alone, and what its rows gained.
+
+    `kinds` are those of KINDS that it has rows of, `seeds` is how many none has.
+    """
 
     name: str
     at: Setting
-    seeds: int  # of none
+    seeds: int
+    kinds: Sequence[str]
     gains: Mapping[str, float]
     n: Mapping[str, int]
 
@@ -69,11 +68,11 @@ class Fitted:
         return cls(form, form.fit(points), without, errors_at_the_end(without, points), sizes)
 
     def predict(self, points: Sequence[Point], at: Setting) -> dict[str, Predicted]:
-        """By row of the comparison; the interval is of the errors at cells left out, as far gone."""
+        """By kind; the interval is of the errors at cells left out, as far gone."""
         near = errors_near(self.without_cell, points, at)
         gains = {row: self.law.gain(row, at) for row in ROWS}
         return {
-            ROWS[row]: Predicted(gain, reach(near.get(row, {}).values()))
+            row.removesuffix(DECAY): Predicted(gain, reach(near.get(row, {}).values()))
             for row, gain in gains.items()
             if gain is not None
         }
@@ -83,16 +82,17 @@ def of_runs(name: str, runs: Path) -> Elsewhere | None:
     """A table's own runs, at their last evaluation; None where none has no finished run."""
     if not (runs / name).is_dir():
         return None
-    table = load_table(load_spec(name), runs / name)
-    if not table.rows["none"].finished:
+    table, decay = load_table(load_spec(name), runs / name), DECAY if name in cell_names() else ""
+    if not table.rows[f"none{decay}"].finished:
         return None
-    points = points_of(table, ["none", *ROWS.values()], baseline="none")
-    last = {row: point for (_, row), point in last_points(points).items()}
+    kinds = [kind for kind in KINDS if f"{kind}{decay}" in table.rows]
+    points = points_of(table, [f"{kind}{decay}" for kind in ("none", *kinds)], f"none{decay}")
+    last = {row.removesuffix(decay): point for (_, row), point in last_points(points).items()}
     none = last.pop("none")
     return Elsewhere(
-        name, none.at, none.n,
-        {row: point.gain for row, point in last.items()},
-        {row: point.n for row, point in last.items()},
+        name, none.at, none.n, kinds,
+        {kind: point.gain for kind, point in last.items()},
+        {kind: point.n for kind, point in last.items()},
     )  # fmt: skip
 
 
@@ -107,36 +107,40 @@ def as_published() -> Elsewhere:
     val, train, n = later["none"].val, later["none"].train, later["none"].parameters
     assert val is not None and train is not None and n is not None
     gains = {
-        row: figures.val - val for row in ROWS.values() if (figures := later[row]).val is not None
+        kind: figures.val - val
+        for kind in KINDS
+        if (figures := later.get(kind)) is not None and figures.val is not None
     }
     at = Setting(n / 1e6, n / PUBLISHED_TOKENS, val - train, None)
-    return Elsewhere("published_published", at, 1, gains, dict.fromkeys(gains, 1))
+    return Elsewhere("published_published", at, 1, list(gains), gains, dict.fromkeys(gains, 1))
 
 
 def label_of(row: str) -> str:
-    """A row of the surface or of the comparison, for a reader."""
-    return row.removesuffix("_wd0.1").replace("_", " ")
+    """A row of the surface, or a kind, for a reader."""
+    return row.removesuffix(DECAY).replace("_", " ")
 
 
-def keep(points: Sequence[Point], small: Elsewhere, path: Path) -> None:
+def keep(points: Sequence[Point], table: Elsewhere, path: Path) -> None:
     """Write what every form says of a table of which only none was run; never again."""
     if path.exists():
         raise UserError(f"{path} is there already: a prediction is made once")
-    if small.gains:
-        known = ", ".join(map(label_of, small.gains))
+    if table.gains:
+        known = ", ".join(map(label_of, table.gains))
         raise UserError(
-            f"{small.name} has records of {known}: a prediction is made before they are looked at, "
+            f"{table.name} has records of {known}: a prediction is made before they are looked at, "
             "from none alone"
         )
     fits = [Fitted.on(form, points) for form in FORMS]
     content = {
         "cells": list(dict.fromkeys(point.cell for point in points)),
-        "seeds": small.seeds,
-        "at": asdict(small.at),
+        "seeds": table.seeds,
+        "at": asdict(table.at),
         "taken": taken({one.form.name: one.errors for one in fits}),
         "predictions": {
             one.form.name: {
-                row: asdict(predicted) for row, predicted in one.predict(points, small.at).items()
+                kind: asdict(predicted)
+                for kind, predicted in one.predict(points, table.at).items()
+                if kind in table.kinds
             }
             for one in fits
         },

@@ -64,9 +64,14 @@ class Point:
 
 def cells(runs: Path) -> list[Table]:
     """The cells that have finished runs of none, the smallest model first, then the shortest text."""
-    names = [name for name in table_names() if name.startswith("surface_")]
-    tables = load_tables(sorted(names, key=lambda name: (size(name), tokens(name))), runs)
+    tables = load_tables(cell_names(), runs)
     return [table for table in tables.values() if table.rows[BASELINE].finished]
+
+
+def cell_names() -> list[str]:
+    """The surface's tables, the smallest model first, then the shortest text."""
+    names = [name for name in table_names() if name.startswith("surface_")]
+    return sorted(names, key=lambda name: (size(name), tokens(name)))
 
 
 def size(cell: str) -> float:

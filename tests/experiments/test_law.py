@@ -1,6 +1,7 @@
 """The law of what dropout gains: it is found where it holds, and fails where it does not."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from experiments.left_out import (
 )
 from experiments.predictions import Elsewhere, as_published, keep, of_runs
 from experiments.runs import load_table
-from experiments.spec import load_spec
+from experiments.spec import RESULTS, load_spec
 from experiments.surface import (
     BASELINE,
     Point,
@@ -157,7 +158,8 @@ def parts_of(text: str) -> dict[str, list[str]]:
 
 def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
     at = replace(setting(3.0, 2.0, 0.9), course=((1.0, 4.0), (10.0, 4.9)))
-    small = Elsewhere("published_small", at, 2, {"learned": 0.6}, {"learned": 2})
+    kinds = ["standard_0.2", "learned"]
+    small = Elsewhere("published_small", at, 2, kinds, {"learned": 0.6}, {"learned": 2})
     kept = {
         "cells": ["a", "b"], "seeds": 2, "taken": "excess",
         "predictions": {
@@ -167,7 +169,7 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
             for form, half in ((LINE, 0.05), (BENT, 0.05), (EXCESS, 0.7), (COUPLED, 0.05))
         },
     }  # fmt: skip
-    text = page(points(), "", small, kept)
+    text = page(points(), "", [(small, kept)])
     assert "least error at cells left out: *line*" in text
     assert "cost falls with size by k = 0.70" in text and "better than 0.00 nats" in text
     there = parts_of(text)["published_small"]
@@ -179,13 +181,13 @@ def test_a_page_says_which_form_is_taken_and_what_was_predicted() -> None:
     assert sum("not run" in row for row in there) == len(FORMS)
     assert "side" not in learned["slowed"]  # of which nothing was kept
     assert any("*slowed* came after they were read" in row for row in there)
-    live = parts_of(page(points(), "", small, None))["published_small"]
+    live = parts_of(page(points(), "", [(small, None)]))["published_small"]
     assert not any("inside" in row or "outside" in row for row in live)
 
 
 def test_a_prediction_is_made_once_and_before_its_rows(tmp_path) -> None:
     path = tmp_path / "predictions" / "published_small.json"
-    none = Elsewhere("published_small", setting(3.0, 2.0, 0.9), 3, {}, {})
+    none = Elsewhere("published_small", setting(3.0, 2.0, 0.9), 3, ["learned"], {}, {})
     with pytest.raises(UserError, match=r"has records of learned: .* from none alone"):
         keep(points(), replace(none, gains={"learned": 0.1}), path)
     keep(points(), none, path)
@@ -228,6 +230,10 @@ def test_a_cells_points_are_means_over_shared_seeds_from_the_fourth_epoch(tmp_pa
     assert [point.at.excess for point in found] == pytest.approx([0.0, 0.1])
     assert [point.gain for point in found] == pytest.approx([-0.1, -0.1])
     assert {point.at.millions for point in found} == {0.9}
+    # None's own loss so far, of the shared seeds, with what was before the fourth epoch.
+    assert [len(point.at.course) for point in found] == [2, 3]
+    assert [epoch for epoch, _ in found[1].at.course] == pytest.approx([2, 10, 20])
+    assert [val for _, val in found[1].at.course] == pytest.approx([4.215, 4.015, 4.115])
     alone = points_of(table, [BASELINE])
     assert [point.gain for point in alone] == [0, 0]
     assert {point.n for point in alone} == {3}
@@ -240,6 +246,37 @@ def test_a_table_is_predicted_from_none_alone(tmp_path, cell) -> None:
     alone = of_runs("published_small", tmp_path)
     assert alone is not None and alone.gains == {}
     assert (alone.seeds, alone.at.gap, alone.at.excess) == pytest.approx((1, 1.7, 0.1))
+
+
+def test_a_cell_is_predicted_by_its_rows_at_the_laws_decay(tmp_path, cell) -> None:
+    name = "surface_0.2m_400k"
+    for row, val in ((BASELINE, 4.0), ("none_wd1", 3.0)):
+        cell(name, row, 1, val, name)
+    (tmp_path / "runs").rename(tmp_path / name)
+    alone = of_runs(name, tmp_path)
+    assert alone is not None and alone.gains == {}
+    assert alone.kinds == [
+        "standard_0.1",
+        "standard_0.2",
+        "standard_0.3",
+        "standard_0.4",
+        "learned",
+    ]
+    cell(name, "standard_0.1_wd0.1", 1, 3.9, name)
+    shutil.move(tmp_path / "runs" / "standard_0.1_wd0.1", tmp_path / name)
+    after = of_runs(name, tmp_path)
+    assert after is not None
+    assert after.gains == pytest.approx({"standard_0.1": -0.1})
+
+
+def test_none_must_have_run_before_its_table_is_predicted(tmp_path, capsys) -> None:
+    runs = tmp_path / "runs"
+    for name in ("surface_0.2m_41k", "surface_0.2m_123k", "surface_0.9m_41k", "surface_2.9m_41k"):
+        shutil.copytree(RESULTS / "runs" / name, runs / name)
+    options = ["--runs", str(runs), "--out", str(tmp_path / "law.md")]
+    options += ["--figure", str(tmp_path / "surface.svg"), "--predict", "surface_0.2m_400k"]
+    assert main(options) == 2
+    assert "surface_0.2m_400k has no run of none at decay 0.1" in capsys.readouterr().err
 
 
 def test_the_committed_page_is_made_again(tmp_path: Path) -> None:
