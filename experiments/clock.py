@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from scipy import optimize
 
 from experiments.forest import GREY
-from experiments.formats import NOTHING, bounds, loss, markdown, signed
+from experiments.formats import NOTHING, bounds, folded, loss, markdown, signed
 from experiments.pairs import Point
 from experiments.records import Finished
 from experiments.statistics import LEVEL, Interval, mean_interval
@@ -219,8 +219,7 @@ def slower_clock(pairs: Sequence[Slowed]) -> str:
     return (
         f"## Is it a slower clock?\n\n{text}\n\n![Clocks](figures/clock.svg)\n\n"
         f"{markdown(header, rows, left=(1,))}\n\n"
-        f"<details><summary>All pairs</summary>\n\n{markdown(columns, whole, left=(1, 2))}\n\n"
-        "</details>"
+        f"{folded('All pairs', markdown(columns, whole, left=(1, 2)))}"
     )
 
 

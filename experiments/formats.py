@@ -92,6 +92,11 @@ def plain(text: str, most: int = 200) -> str:
     return re.sub(r"^([#>+=~-])", r"\\\1", line)
 
 
+def folded(summary: str, text: str) -> str:
+    """A part of a page that opens on a click."""
+    return f"<details>\n<summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
 def code(text: str) -> str:
     """Text from outside as code, in a cell too."""
     line = " ".join(text.split()).replace("`", "'").replace("|", "\\|")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from experiments.formats import code, count, markdown, plain, seed_list
+from experiments.formats import code, count, folded, markdown, plain, seed_list
 from experiments.mixing import common_code, config_differences
 from experiments.records import Finished
 from experiments.runs import Table
@@ -86,10 +86,7 @@ def _details(table: Table, finished: list[Finished], command: str) -> str:
     if table.strangers:
         names = ", ".join(record.name for record in table.strangers)
         lines.append(["left out, no such row", plain(names)])
-    return (
-        "<details>\n<summary>Code, data, device and settings</summary>\n\n"
-        f"{markdown(['', ''], lines, left=(1,))}\n\n</details>"
-    )
+    return folded("Code, data, device and settings", markdown(["", ""], lines, left=(1,)))
 
 
 def _common_settings(finished: list[Finished]) -> list[list[str]]:

@@ -19,7 +19,7 @@ from common.errors import UserError
 from experiments.clock import clock_figure, clocks, slower_clock
 from experiments.command import answer, write_text
 from experiments.figures import save
-from experiments.formats import NOTHING, loss, markdown, signed
+from experiments.formats import NOTHING, folded, loss, markdown, signed
 from experiments.forms import FORMS
 from experiments.left_out import overall, taken
 from experiments.pairs import points as pairs_of
@@ -62,6 +62,7 @@ def page(
     fits = {form.name: Fitted.on(form, points) for form in FORMS}
     choice = taken({name: one.errors for name, one in fits.items()})
     names = list(dict.fromkeys(point.cell for point in points))
+    others = [_fit(one, names) for name, one in fits.items() if name not in ("line", choice)]
     parts = [
         "# What dropout gains: a law, and where it fails",
         _failed(fits, choice, points, elsewhere),
@@ -77,7 +78,8 @@ def page(
         "![Gain by epochs, size and text](figures/surface.svg)",
         of_curves,
         _forms(fits, choice),
-        *(_fit(one, names) for one in fits.values()),
+        *(_fit(fits[name], names) for name in dict.fromkeys(("line", choice))),
+        folded("The other forms, by cell", "\n\n".join(others)),
         "## Where no form was fitted\n\nThe interval is "
         f"{LEVEL:.0%}, from the errors at cells left out, each where its own gap, or excess, is "
         "nearest to that of the table, which not all reach. That the form was chosen on these cells, "

@@ -8,7 +8,7 @@ from experiments import sections
 from experiments.cost import cost, unfinished
 from experiments.differences import differences
 from experiments.ensembles import ensembles
-from experiments.formats import NOTHING, bounds, loss, signed
+from experiments.formats import NOTHING, bounds, folded, loss, signed
 from experiments.heading import head
 from experiments.kinds import best_of_kinds
 from experiments.other_masks import other_masks
@@ -59,11 +59,10 @@ def pictures(table: Table, drawn: Collection[str]) -> str:
         name: f"![{title}](../figures/{table.spec.name}_{name}.svg)"
         for name, title in there.items()
     }
-    folded = [texts[name] for name in there if name not in shown]
+    more = [texts[name] for name in there if name not in shown]
     parts = [texts[name] for name in shown]
-    if folded:
-        summary = "<details>\n<summary>More figures</summary>"
-        parts.append("\n\n".join([summary, *folded, "</details>"]))
+    if more:
+        parts.append(folded("More figures", "\n\n".join(more)))
     return "\n\n".join(["## In figures", *parts]) if parts else ""
 
 
@@ -72,7 +71,7 @@ def _folded(section: str, fold: bool) -> str:
     heading, _, text = section.partition("\n\n")
     if not fold:
         return section
-    return f"{heading}\n\n<details>\n<summary>All pairs</summary>\n\n{text}\n\n</details>"
+    return f"{heading}\n\n{folded('All pairs', text)}"
 
 
 def glance(table: Table) -> str:
