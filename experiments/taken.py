@@ -47,7 +47,7 @@ def taken(
         here = there.get((own.row, record.seed))
         if here is None:
             found[own.row, record.seed] = _renamed(record, table, own, name)
-        elif isinstance(here, Finished) and here.run_hash == record.run_hash:
+        elif isinstance(here, Finished) and _same_run(here, record):
             content = with_later(here.content, record.content)
             if content != here.content:
                 found[own.row, record.seed] = rebuilt(here, content)
@@ -76,6 +76,11 @@ def _same_rows(
                 both = f"{twin.name} and {own.name}"
                 raise UserError(f"{both} are both {other}'s row {record.row!r}: they must differ")
     return found
+
+
+def _same_run(own: Finished, record: Finished) -> bool:
+    """One run, or two that differ in a name and ended the same."""
+    return _same_settings(own, record) and same_losses(own, record)
 
 
 def _same_settings(own: Finished, record: Finished) -> bool:

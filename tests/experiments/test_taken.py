@@ -80,6 +80,15 @@ def test_what_was_measured_later_of_the_same_run_is_taken_too(write, found):
     assert new["none", 1].taken_from is None
 
 
+def test_it_is_taken_of_a_run_that_differs_in_a_name_alone(write, found):
+    test = {"final": {"test/loss_nats": 3.9}}
+    write("mine", "gpt2_0.1", 1, rate=0.1, digest=OTHER, test=None)
+    write("rivals_nano", "standard_0.1", 1, rate=0.1, test=test)
+    (record,) = found().values()
+    assert (record.metric("test"), record.taken_from) == (3.9, None)
+    assert record.run_hash.startswith(OTHER[:-1])
+
+
 def test_a_row_that_differs_in_names_alone_is_the_same(write, found):
     """Standard dropout in every place of its preset, chosen place by place."""
     write("mine", "gpt2_0.1", 1, rate=0.1, digest=OTHER)
