@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from scipy import optimize
+from scipy import interpolate, optimize
 
 from experiments.forest import GREY
 from experiments.formats import NOTHING, bounds, folded, loss, markdown, signed
@@ -46,7 +46,8 @@ class Clock:
 def clock(record: Finished, none: Finished, averaged: bool = False) -> Clock | None:
     """The least squares over the row's evaluations from FIRST_EPOCH on, of last or averaged weights.
 
-    None's loss is read with a straight line between its evaluations, and nowhere outside of them. None
+    None's loss is read between its evaluations by cubics that are monotone where those are: straight
+    lines would lie above a bent curve, and make b too low. It is read nowhere outside of them. None
     where that leaves too little, or where s would be at an end of what is tried: the two curves then
     do not tell it.
     """
@@ -55,6 +56,7 @@ def clock(record: Finished, none: Finished, averaged: bool = False) -> Clock | N
     epochs, val = epochs[late], val[late]
     if len(epochs) < LEAST or len(there) < 2:
         return None
+    read = interpolate.PchipInterpolator(there, without)
 
     def left(s: float) -> np.ndarray | None:
         """The differences that b is the mean of."""
@@ -62,7 +64,7 @@ def clock(record: Finished, none: Finished, averaged: bool = False) -> Clock | N
         inside = (at >= there[0]) & (at <= there[-1])
         if inside.sum() < max(LEAST, SHARE * len(epochs)):
             return None
-        return val[inside] - np.interp(at[inside], there, without)
+        return val[inside] - read(at[inside])
 
     def spread(s: float) -> float:
         differences = left(s)

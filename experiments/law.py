@@ -80,10 +80,10 @@ def page(
         _forms(fits, choice),
         *(_fit(fits[name], names) for name in dict.fromkeys(("line", choice))),
         folded("The other forms, by cell", "\n\n".join(others)),
-        "## Where no form was fitted\n\nThe interval is "
-        f"{LEVEL:.0%}, from the errors at cells left out, each where its own gap, or excess, is "
-        "nearest to that of the table, which not all reach. That the form was chosen on these cells, "
-        "and the noise of the outcome, are not in it. A verdict has the form that is taken "
+        "## Foretold\n\nWhat the forms say of tables that they were not fitted on, or not yet. The "
+        f"interval is {LEVEL:.0%}, from the errors at cells left out, each where its own gap, or "
+        "excess, is nearest to that of the table, which not all reach. That the form was chosen on "
+        "these cells, and the noise of the outcome, are not in it. A verdict has the form that is taken "
         "and *line*, which came first.",
     ]
     parts += [_kept(fits, points, table, kept) for table, kept in elsewhere]
@@ -99,9 +99,7 @@ def _failed(
 ) -> str:
     published, first = as_published(), fits["line"]
     missed = [_missed(published, first.predict(points, published.at))]
-    missed += [
-        _missed(table, _by_form(kept)["line"]) for table, kept in elsewhere if table.gains and kept
-    ]
+    missed += [_missed(table, _by_form(kept)["line"]) for table, kept in elsewhere if kept]
     least = overall(fits[choice].errors)
     outcomes = [point.gain for point in last_points(points).values()]
     cost = (
@@ -111,7 +109,7 @@ def _failed(
     )
     return (
         f"**What failed:** of *line*, the law that was expected, cost {cost}, where k was to be 0.3 to "
-        f"1, and it misses {' and '.join(missed)}. No form "
+        f"1, and it misses {' and '.join(filter(None, missed))}. No form "
         f"foretells a cell that it was not fitted on to better than {least:.2f} nats, root mean "
         f"square, of outcomes from {signed(min(outcomes))} to {signed(max(outcomes))}."
     )
@@ -121,7 +119,7 @@ def _missed(table: Elsewhere, predictions: Mapping[str, Predicted]) -> str:
     """`2 of 4 rows of published_small`: those outside their intervals, of those that were run."""
     run = [row for row in predictions if row in table.gains]
     outside = [row for row in run if "outside" in _verdict(predictions[row], table.gains[row])]
-    return f"{len(outside)} of {len(run)} rows of `{table.name}`"
+    return f"{len(outside)} of {len(run)} rows of `{table.name}`" if outside else ""
 
 
 def _by_form(content: Mapping[str, Any]) -> dict[str, dict[str, Predicted]]:
@@ -195,7 +193,7 @@ def _published(fits: Mapping[str, Fitted], choice: str, points: Sequence[Point])
         "As its document has it: one seed, standard rows evaluated with attention dropout on, another "
         "vocabulary, window and learning rate, half of its parameters embeddings. Its figures were "
         "known before any form, and standard 0.2 here is one of the three points that *line* was "
-        "guessed from."
+        "guessed from. It has neither none's own curve, which *slowed* needs, nor its excess."
     )
     return _beside(published, predictions, ("line", choice), text)
 
@@ -273,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"the law needs three cells of the surface at least, and {arguments.runs} has "
                 f"{n_cells}: python train.py table=surface scale=surface_0.9m_123k, and so on"
             )
-        save(lambda: surface_figure(tables, points), arguments.figure)
+        pairs = clocks(resolved(pairs_of(load_tables(table_names(), arguments.runs))))
         kept = arguments.runs.parent / "predictions"
         if arguments.predict is not None:
             table = of_runs(arguments.predict, arguments.runs)
@@ -283,8 +281,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "needs: run that row first, and publish it"
                 )
             keep(points, table, kept / f"{table.name}.json")
-        pairs = clocks(resolved(pairs_of(load_tables(table_names(), arguments.runs))))
         figures = [arguments.figure]
+        save(lambda: surface_figure(tables, points), arguments.figure)
         if pairs:
             figures.append(arguments.figure.with_name(CLOCK))
             save(lambda: clock_figure(pairs), figures[-1])

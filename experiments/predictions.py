@@ -30,7 +30,8 @@ PUBLISHED_TOKENS = 36e6  # to train on, a tenth of the text held out
 class Elsewhere:
     """A table that no form was fitted on: where it is, from none alone, and what its rows gained.
 
-    `kinds` are those of KINDS that it has rows of, `seeds` is how many none has.
+    `kinds` are those of KINDS that it has rows of, `seeds` is how many none has, and `others` are the
+    rows beside none with any record, whatever its seed and state.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Elsewhere:
     kinds: Sequence[str]
     gains: Mapping[str, float]
     n: Mapping[str, int]
+    others: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,18 @@ def of_runs(name: str, runs: Path) -> Elsewhere | None:
     if not (runs / name).is_dir():
         return None
     table, decay = load_table(load_spec(name), runs / name), DECAY if name in cell_names() else ""
-    if not table.rows[f"none{decay}"].finished:
-        return None
+    none = f"none{decay}"
     kinds = [kind for kind in KINDS if f"{kind}{decay}" in table.rows]
-    points = points_of(table, [f"{kind}{decay}" for kind in ("none", *kinds)], f"none{decay}")
-    last = {row.removesuffix(decay): point for (_, row), point in last_points(points).items()}
-    none = last.pop("none")
+    points = points_of(table, [none, *(f"{kind}{decay}" for kind in kinds)], none)
+    last = {row: point for (_, row), point in last_points(points).items()}
+    if none not in last:
+        return None
+    at_end = last.pop(none)
     return Elsewhere(
-        name, none.at, none.n, kinds,
-        {kind: point.gain for kind, point in last.items()},
-        {kind: point.n for kind, point in last.items()},
+        name, at_end.at, at_end.n, kinds,
+        {row.removesuffix(decay): point.gain for row, point in last.items()},
+        {row.removesuffix(decay): point.n for row, point in last.items()},
+        [row for row, runs in table.rows.items() if row != none and runs.state != "not run"],
     )  # fmt: skip
 
 
@@ -124,8 +128,8 @@ def keep(points: Sequence[Point], table: Elsewhere, path: Path) -> None:
     """Write what every form says of a table of which only none was run; never again."""
     if path.exists():
         raise UserError(f"{path} is there already: a prediction is made once")
-    if table.gains:
-        known = ", ".join(map(label_of, table.gains))
+    if table.others:
+        known = ", ".join(map(label_of, table.others))
         raise UserError(
             f"{table.name} has records of {known}: a prediction is made before they are looked at, "
             "from none alone"

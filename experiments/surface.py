@@ -63,9 +63,9 @@ class Point:
 
 
 def cells(runs: Path) -> list[Table]:
-    """The cells that have finished runs of none, the smallest model first, then the shortest text."""
+    """The cells that have runs of none of FIRST_EPOCH epochs or more, in the order of `cell_names`."""
     tables = load_tables(cell_names(), runs)
-    return [table for table in tables.values() if table.rows[BASELINE].finished]
+    return [table for table in tables.values() if points_of(table, [BASELINE])]
 
 
 def cell_names() -> list[str]:
@@ -105,7 +105,7 @@ def points_of(table: Table, rows: Iterable[str] = ROWS, baseline: str = BASELINE
                 epoch, gap, excess, gain = (float(mean) for mean in np.mean(one, axis=0))
                 n_parameters = shared[0][1].parameters
                 per_token = n_parameters / shared[0][1].data.train_tokens
-                so_far = tuple(point for point in course if point[0] <= epoch)
+                so_far = tuple(point for point in course if point[0] <= epoch + 1e-9)
                 at = Setting(n_parameters / 1e6, per_token, gap, excess, so_far)
                 found.append(Point(table.spec.name, name, len(shared), epoch, at, gain))
     return found

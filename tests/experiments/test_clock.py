@@ -148,6 +148,32 @@ def test_a_pairs_clock_has_intervals_over_the_seeds_that_it_shares() -> None:
     assert found.averaged is None
 
 
+def test_a_pairs_averages_have_a_constant_of_their_own() -> None:
+    def averaged(record: Finished, val: Losses) -> None:
+        points = run(val, every=1.0 if len(record.curve) == EPOCHS else 0.1, averaged=val).curve
+        record.curve[:] = [
+            point.model_copy(update={"val_ema": other.val_ema})
+            for point, other in zip(record.curve, points, strict=True)
+        ]
+
+    one = pair(SHIFTS)
+    for own in one.row.finished:
+        averaged(own, lambda epoch: overfit(epoch / 1.1) + 0.2)
+    for none in one.none.finished:
+        averaged(none, overfit)
+    found = slowed(one)
+    assert found is not None and found.averaged is not None
+    assert found.averaged.mean == pytest.approx(0.2, abs=0.005)
+    assert found.shift.mean == pytest.approx(0.001, abs=0.005)
+
+
+def test_a_coarse_curve_is_read_without_a_bias() -> None:
+    """As on the surface, of which none is evaluated every second epoch."""
+    found = clock(run(lambda epoch: overfit(epoch / 1.2), every=2.0), run(overfit, every=2.0))
+    assert found is not None
+    assert found.shift == pytest.approx(0, abs=0.004)
+
+
 def test_a_pair_of_which_one_seed_has_no_clock_has_none() -> None:
     one = pair(SHIFTS)
     one.row.finished[1].curve.clear()

@@ -20,7 +20,7 @@ from experiments.left_out import (
     reach,
     taken,
 )
-from experiments.predictions import Elsewhere, as_published, keep, of_runs
+from experiments.predictions import KINDS, Elsewhere, as_published, keep, of_runs
 from experiments.runs import load_table
 from experiments.spec import RESULTS, load_spec
 from experiments.surface import (
@@ -134,11 +134,14 @@ def test_cells_of_one_size_tell_nothing_of_sizes() -> None:
         fitted_without(LINE, found)
 
 
-def test_every_cell_weighs_as_much_as_another() -> None:
-    def flat(cell: str, gain: float, n: int) -> list[Point]:
-        return [Point(cell, "x", 2, epoch, setting(1.0, 1e-9), gain) for epoch in range(n)]
+@pytest.mark.parametrize("form", [LINE, SLOWED], ids=lambda form: form.name)
+def test_every_cell_weighs_as_much_as_another(form: Form) -> None:
+    at = replace(setting(1.0, 1e-9), course=((0.0, 4.0), (9.0, 4.0)))
 
-    law = LINE.fit([*flat("many", 1.0, 9), *flat("one", 0.0, 1)])
+    def flat(cell: str, gain: float, n: int) -> list[Point]:
+        return [Point(cell, "x", 2, epoch, at, gain) for epoch in range(n)]
+
+    law = form.fit([*flat("many", 1.0, 9), *flat("one", 0.0, 1)])
     assert law.cost["x"] == pytest.approx(0.5, abs=1e-3)
 
 
@@ -189,7 +192,7 @@ def test_a_prediction_is_made_once_and_before_its_rows(tmp_path) -> None:
     path = tmp_path / "predictions" / "published_small.json"
     none = Elsewhere("published_small", setting(3.0, 2.0, 0.9), 3, ["learned"], {}, {})
     with pytest.raises(UserError, match=r"has records of learned: .* from none alone"):
-        keep(points(), replace(none, gains={"learned": 0.1}), path)
+        keep(points(), replace(none, others=["learned"]), path)
     keep(points(), none, path)
     kept = json.loads(path.read_text())
     true = TRUE.gain("learned_wd0.1", none.at)
@@ -269,13 +272,65 @@ def test_a_cell_is_predicted_by_its_rows_at_the_laws_decay(tmp_path, cell) -> No
     assert after.gains == pytest.approx({"standard_0.1": -0.1})
 
 
-def test_none_must_have_run_before_its_table_is_predicted(tmp_path, capsys) -> None:
-    runs = tmp_path / "runs"
+@pytest.fixture
+def four_cells(tmp_path: Path) -> Path:
+    """The committed records of four cells, and none's of a fifth."""
+    runs = tmp_path / "results" / "runs"
     for name in ("surface_0.2m_41k", "surface_0.2m_123k", "surface_0.9m_41k", "surface_2.9m_41k"):
         shutil.copytree(RESULTS / "runs" / name, runs / name)
-    options = ["--runs", str(runs), "--out", str(tmp_path / "law.md")]
-    options += ["--figure", str(tmp_path / "surface.svg"), "--predict", "surface_0.2m_400k"]
-    assert main(options) == 2
+    fifth = f"surface_0.9m_123k/{BASELINE}"
+    shutil.copytree(RESULTS / "runs" / fifth, runs / fifth)
+    return runs
+
+
+def test_a_cell_is_foretold_once_and_judged_when_it_has_run(four_cells, capsys) -> None:
+    name, root = "surface_0.9m_123k", four_cells.parent
+    plain = [f"--runs={four_cells}", f"--out={root / 'law.md'}", f"--figure={root / 'surface.svg'}"]
+    assert main([*plain, f"--predict={name}"]) == 0
+    path = root / "predictions" / f"{name}.json"
+    kept = json.loads(path.read_text())
+    assert (len(kept["cells"]), kept["seeds"]) == (4, 3)
+    assert list(kept["predictions"]["slowed"]) == list(KINDS)
+    there = parts_of((root / "law.md").read_text())[name]
+    assert sum("not run" in line for line in there) == len(FORMS) * len(KINDS)
+    assert main([*plain, f"--predict={name}"]) == 2
+    assert "made once" in capsys.readouterr().err
+
+    shutil.copytree(RESULTS / "runs" / name, four_cells / name, dirs_exist_ok=True)
+    assert main(plain) == 0
+    there = parts_of((root / "law.md").read_text())[name]
+    judged = [line for line in there if "| line " in line or f"| {kept['taken']} " in line]
+    assert all("side" in line for line in judged)
+    path.unlink()
+    assert main(plain) == 0
+    assert name not in parts_of((root / "law.md").read_text())  # of which nothing was kept
+
+
+def test_a_row_of_another_seed_is_known_too(four_cells, capsys) -> None:
+    row = "surface_0.9m_123k/standard_0.2_wd0.1"
+    shutil.copytree(RESULTS / "runs" / row, four_cells / row)
+    for seed in (1, 2):
+        (four_cells / row / f"seed{seed}.json").unlink()
+    (four_cells / "surface_0.9m_123k" / BASELINE / "seed3.json").unlink()
+    root = four_cells.parent
+    options = [
+        f"--runs={four_cells}",
+        f"--out={root / 'law.md'}",
+        f"--figure={root / 'surface.svg'}",
+    ]
+    assert main([*options, "--predict=surface_0.9m_123k"]) == 2
+    assert "has records of standard 0.2" in capsys.readouterr().err
+    assert not (root / "surface.svg").exists()
+
+
+def test_none_must_have_run_before_its_table_is_predicted(four_cells, capsys) -> None:
+    root = four_cells.parent
+    options = [
+        f"--runs={four_cells}",
+        f"--out={root / 'law.md'}",
+        f"--figure={root / 'surface.svg'}",
+    ]
+    assert main([*options, "--predict=surface_0.2m_400k"]) == 2
     assert "surface_0.2m_400k has no run of none at decay 0.1" in capsys.readouterr().err
 
 
