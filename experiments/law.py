@@ -83,8 +83,8 @@ def page(
         "## Foretold\n\nWhat the forms say of tables that they were not fitted on, or not yet. The "
         f"interval is {LEVEL:.0%}, from the errors at cells left out, each where its own gap, or "
         "excess, is nearest to that of the table, which not all reach. That the form was chosen on "
-        "these cells, and the noise of the outcome, are not in it. A verdict has the form that is taken "
-        "and *line*, which came first.",
+        "these cells, and the noise of the outcome, are not in it. A verdict has the form that is "
+        "taken and *line*, which came first.",
     ]
     parts += [_kept(fits, points, table, kept) for table, kept in elsewhere]
     parts.append(_published(fits, choice, points))
