@@ -28,7 +28,8 @@ def limit(axes: Axes, spans: Sequence[tuple[float, float]], shown: Sequence[floa
     `spans` are the rows' (lowest, highest) values, in the axes' order; `shown` is inside too.
     """
     widths = [high - low for low, high in spans]
-    usual = sorted(widths)[len(widths) // 2]
+    wide = sorted(width for width in widths if width > 0)  # a row of one seed has no width
+    usual = wide[len(wide) // 2] if wide else 0.0
     tame = [span for span, width in zip(spans, widths, strict=True) if width <= WILD * usual]
     low, high = min([*shown, *(a for a, _ in tame)]), max([*shown, *(b for _, b in tame)])
     room = 0.06 * (high - low) or 0.01

@@ -15,6 +15,7 @@ from experiments.figures import (
     val_curves,
     val_difference,
 )
+from experiments.forest import forest, limit
 from experiments.looks import LOOKS, looks
 from experiments.runs import load_table, own_table
 from experiments.spec import load_spec, table_names
@@ -142,6 +143,13 @@ def test_a_wild_row_does_not_stretch_the_others_scale(small_case, write, make_re
     assert low < 4.0 and 4.2 < high < 5
     arrows = [line.get_marker() for line in axes.lines if line.get_marker() in ("<", ">")]
     assert sorted(arrows) == ["<", ">"]
+
+
+def test_rows_of_one_seed_do_not_make_the_others_wild():
+    _, axes = forest(3)
+    limit(axes, [(0.0, 0.0), (0.1, 0.1), (0.5, 0.6)])
+    assert axes.get_xlim()[1] > 0.6
+    assert not axes.lines  # no arrow
 
 
 ALONG = """
