@@ -56,30 +56,31 @@ def clock(record: Finished, none: Finished, averaged: bool = False) -> Clock | N
     epochs, val = epochs[late], val[late]
     if len(epochs) < LEAST or len(there) < 2:
         return None
-    read = interpolate.PchipInterpolator(there, without)
+    read = interpolate.PchipInterpolator(there, without, extrapolate=False)
 
-    def left(s: float) -> np.ndarray | None:
-        """The differences that b is the mean of."""
-        at = epochs / s
-        inside = (at >= there[0]) & (at <= there[-1])
-        if inside.sum() < max(LEAST, SHARE * len(epochs)):
-            return None
-        return val[inside] - read(at[inside])
+    def left(s: float | np.ndarray) -> np.ndarray:
+        """The differences that b is the mean of; NaN where none's curve does not reach."""
+        return val - read(epochs / np.reshape(s, (-1, 1)))
 
-    def spread(s: float) -> float:
+    def spread(s: float | np.ndarray) -> np.ndarray:
         differences = left(s)
-        return np.inf if differences is None else float(np.var(differences))
+        enough = np.isfinite(differences).sum(axis=1) >= max(LEAST, SHARE * len(epochs))
+        found = np.full(len(differences), np.inf)
+        found[enough] = np.nanvar(differences[enough], axis=1)
+        return found
 
-    tried = [s for s in np.arange(FASTEST, SLOWEST + STEP / 2, STEP) if np.isfinite(spread(s))]
-    if not tried or (best := min(tried, key=spread)) in (tried[0], tried[-1]):
+    tried = np.arange(FASTEST, SLOWEST + STEP / 2, STEP)
+    spreads = spread(tried)
+    possible = np.flatnonzero(np.isfinite(spreads))
+    if not len(possible) or (best := int(np.argmin(spreads))) in (possible[0], possible[-1]):
         return None
     found = optimize.minimize_scalar(
-        spread, bounds=(best - STEP, best + STEP), method="bounded", options={"xatol": 1e-6}
-    )
-    s = float(min((found.x, best), key=spread))
+        lambda s: float(spread(s)[0]), method="bounded", options={"xatol": 1e-6},
+        bounds=(tried[best] - STEP, tried[best] + STEP),
+    )  # fmt: skip
+    s = float(found.x if found.fun <= spreads[best] else tried[best])
     differences = left(s)
-    assert differences is not None
-    return Clock(s, float(differences.mean()), float(differences.std()))
+    return Clock(s, float(np.nanmean(differences)), float(np.nanstd(differences)))
 
 
 def _curve(record: Finished, averaged: bool) -> tuple[np.ndarray, np.ndarray]:
