@@ -283,9 +283,15 @@ def four_cells(tmp_path: Path) -> Path:
     return runs
 
 
+def options(runs: Path) -> list[str]:
+    """The command's, all of them beside the records."""
+    root = runs.parent
+    return [f"--runs={runs}", f"--out={root / 'law.md'}", f"--figure={root / 'surface.svg'}"]
+
+
 def test_a_cell_is_foretold_once_and_judged_when_it_has_run(four_cells, capsys) -> None:
     name, root = "surface_0.9m_123k", four_cells.parent
-    plain = [f"--runs={four_cells}", f"--out={root / 'law.md'}", f"--figure={root / 'surface.svg'}"]
+    plain = options(four_cells)
     assert main([*plain, f"--predict={name}"]) == 0
     path = root / "predictions" / f"{name}.json"
     kept = json.loads(path.read_text())
@@ -319,7 +325,7 @@ def test_a_row_of_another_seed_is_known_too(four_cells, capsys) -> None:
     ]
     assert main([*options, "--predict=surface_0.9m_123k"]) == 2
     assert "has records of standard 0.2" in capsys.readouterr().err
-    assert not (root / "surface.svg").exists()
+    assert not (four_cells.parent / "surface.svg").exists()
 
 
 def test_none_must_have_run_before_its_table_is_predicted(four_cells, capsys) -> None:
