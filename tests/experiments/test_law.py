@@ -306,7 +306,7 @@ def test_a_cell_is_foretold_once_and_judged_when_it_has_run(four_cells, capsys) 
     assert main(plain) == 0
     there = parts_of((root / "law.md").read_text())[name]
     judged = [line for line in there if "| line " in line or f"| {kept['taken']} " in line]
-    assert all("side" in line for line in judged)
+    assert judged and all("side" in line for line in judged)
     path.unlink()
     assert foretold(four_cells, path.parent) == []  # a cell of which nothing was kept
 
@@ -317,25 +317,13 @@ def test_a_row_of_another_seed_is_known_too(four_cells, capsys) -> None:
     for seed in (1, 2):
         (four_cells / row / f"seed{seed}.json").unlink()
     (four_cells / "surface_0.9m_123k" / BASELINE / "seed3.json").unlink()
-    root = four_cells.parent
-    options = [
-        f"--runs={four_cells}",
-        f"--out={root / 'law.md'}",
-        f"--figure={root / 'surface.svg'}",
-    ]
-    assert main([*options, "--predict=surface_0.9m_123k"]) == 2
+    assert main([*options(four_cells), "--predict=surface_0.9m_123k"]) == 2
     assert "has records of standard 0.2" in capsys.readouterr().err
     assert not (four_cells.parent / "surface.svg").exists()
 
 
 def test_none_must_have_run_before_its_table_is_predicted(four_cells, capsys) -> None:
-    root = four_cells.parent
-    options = [
-        f"--runs={four_cells}",
-        f"--out={root / 'law.md'}",
-        f"--figure={root / 'surface.svg'}",
-    ]
-    assert main([*options, "--predict=surface_0.2m_400k"]) == 2
+    assert main([*options(four_cells), "--predict=surface_0.2m_400k"]) == 2
     assert "surface_0.2m_400k has no run of none at decay 0.1" in capsys.readouterr().err
 
 
